@@ -1,0 +1,13 @@
+//! The carrier between brokers, generated from `proto/altair/internal/v1`: only the broker's peer transport uses it.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::large_futures,
+    clippy::too_many_lines,
+    reason = "generated code; the schema file carries the documentation"
+)]
+
+tonic::include_proto!("altair.internal.v1");
