@@ -1,0 +1,128 @@
+//! The newest batches, in memory: what consumers at the end of the log read.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+#[derive(Debug)]
+struct Cached {
+    base: u64,
+    next: u64,
+    batch: Bytes,
+}
+
+/// A run of batches without gaps that ends at the log end, bounded in bytes.
+#[derive(Debug)]
+pub(crate) struct TailCache {
+    batches: VecDeque<Cached>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl TailCache {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { batches: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    pub(crate) fn push(&mut self, base: u64, next: u64, batch: Bytes) {
+        if self.bytes_max == 0 {
+            return;
+        }
+        self.bytes += batch.len();
+        self.batches.push_back(Cached { base, next, batch });
+        self.shrink();
+    }
+
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.shrink();
+    }
+
+    /// Drops batches that end at or below an offset.
+    pub(crate) fn drop_below(&mut self, offset: u64) {
+        while self.batches.front().is_some_and(|first| first.next <= offset) {
+            self.drop_first();
+        }
+    }
+
+    /// Adds batches from the one that holds `from`, as long as they end at or below `upto` and fit in `room` bytes; the
+    /// first fits always if `out` is empty. `None` if `from` is not cached, else the offset after the last one added.
+    pub(crate) fn collect(&self, from: u64, upto: u64, room: usize, out: &mut Vec<Bytes>) -> Option<u64> {
+        if self.batches.front().is_none_or(|first| first.base > from) {
+            return None;
+        }
+        let start = self.batches.partition_point(|cached| cached.next <= from);
+        let (mut at, mut used) = (from, 0);
+        for cached in self.batches.range(start..) {
+            used += cached.batch.len();
+            if cached.next > upto || (used > room && !out.is_empty()) {
+                break;
+            }
+            out.push(cached.batch.clone());
+            at = cached.next;
+        }
+        Some(at)
+    }
+
+    fn shrink(&mut self) {
+        while self.bytes > self.bytes_max {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(first) = self.batches.pop_front() {
+            self.bytes -= first.batch.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batches of two records and ten bytes each, from offset 10 on; room for three.
+    fn example() -> TailCache {
+        let mut cache = TailCache::new(35);
+        for n in 0..5_u8 {
+            let base = 10 + 2 * u64::from(n);
+            cache.push(base, base + 2, Bytes::from(vec![n; 10]));
+        }
+        cache
+    }
+
+    fn collect(from: u64, upto: u64, room: usize) -> Option<(u64, Vec<u8>)> {
+        let mut out = Vec::new();
+        let at = example().collect(from, upto, room, &mut out)?;
+        Some((at, out.iter().map(|batch| batch[0]).collect()))
+    }
+
+    #[test]
+    fn only_the_newest_bytes_stay() {
+        assert_eq!(collect(13, 20, 99), None);
+        assert_eq!(collect(14, 20, 99), Some((20, vec![2, 3, 4])));
+    }
+
+    #[test]
+    fn reading_begins_within_a_batch_and_ends_before_the_bound() {
+        assert_eq!(collect(17, 20, 99), Some((20, vec![3, 4])));
+        assert_eq!(collect(14, 19, 99), Some((18, vec![2, 3])));
+        assert_eq!(collect(14, 15, 99), Some((14, vec![])));
+        assert_eq!(collect(20, 20, 99), Some((20, vec![])));
+    }
+
+    #[test]
+    fn the_first_batch_is_given_even_if_it_is_too_large() {
+        assert_eq!(collect(14, 20, 1), Some((16, vec![2])));
+        assert_eq!(collect(14, 20, 20), Some((18, vec![2, 3])));
+    }
+
+    #[test]
+    fn dropping_below_an_offset_keeps_the_batch_that_holds_it() {
+        let mut cache = example();
+        cache.drop_below(17);
+        assert_eq!(cache.batches.front().map(|first| first.base), Some(16));
+        cache.set_bytes_max(0);
+        assert_eq!((cache.batches.len(), cache.bytes), (0, 0));
+    }
+}
