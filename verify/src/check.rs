@@ -1,0 +1,87 @@
+//! Decides whether a history can be the history of a cluster that kept its word.
+//!
+//! [`check`] is a pure function: the same history and expectations give the same verdict, line for line. It looks at what
+//! clients saw and at nothing else, so that a broker cannot talk its way out. What is unknown stays unknown: a send with
+//! the outcome `info` may be there or not, early or late; what was seen of it once must stay.
+//!
+//! What is promised depends on the level of a send's acknowledgement:
+//!
+//! | `acks` | must be in the final reads | its receipt has an offset | other checks |
+//! |---|---|---|---|
+//! | `all` | once acknowledged, at the offset of the receipt | yes | all |
+//! | `leader` | only once a consumer saw it | no | not lost after it was seen, no duplicate or reorder of an idempotent producer, never seen after `fail` |
+//! | `none` | only once a consumer saw it | no | the same |
+//!
+//! Each family of checks has a file and a row in the table `CHECKS`; a new family (groups, transactions) is a file, a row and its
+//! names in [`Anomaly`].
+
+mod evidence;
+mod findings;
+mod frontier;
+mod loss;
+mod metadata;
+mod offsets;
+mod order;
+mod polls;
+mod realtime;
+mod replicas;
+mod values;
+
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod mutate;
+#[cfg(test)]
+mod tests;
+
+use self::evidence::Evidence;
+use self::findings::Findings;
+use crate::history::History;
+
+pub use self::findings::{Anomaly, Finding, Verdict};
+
+/// What the judge may take for granted about a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expectations {
+    /// True if records may be deleted from the start of a log while the run goes on. Default false: a record missing
+    /// below the log start is then lost.
+    pub retention: bool,
+    /// Replicas that each partition must have been read from at the end; 0 if there need be no final read, and what it
+    /// would show stays open. Default 0.
+    pub replicas: u32,
+    /// True if every offset holds a record of the workload. Default true.
+    pub dense: bool,
+    /// True if topics may be given more partitions while the run goes on. Default false.
+    pub grows: bool,
+}
+
+impl Default for Expectations {
+    fn default() -> Self {
+        Self { retention: false, replicas: 0, dense: true, grows: false }
+    }
+}
+
+/// One family of checks: looks at all the evidence once.
+type Check = fn(&Evidence<'_>, &Expectations, &mut Findings);
+
+/// Every check there is. The order is that of the findings' arrival only; a verdict sorts them by name.
+const CHECKS: &[Check] = &[
+    values::check,
+    offsets::check,
+    loss::check,
+    replicas::check,
+    order::check,
+    polls::check,
+    realtime::check,
+    metadata::check,
+];
+
+/// Judges a history. Takes time in proportion to n log n of its lines and records.
+pub fn check(history: &History, expectations: &Expectations) -> Verdict {
+    let evidence = Evidence::gather(history);
+    let mut findings = Findings::default();
+    for check in CHECKS {
+        check(&evidence, expectations, &mut findings);
+    }
+    findings.verdict()
+}

@@ -1,0 +1,55 @@
+//! What the clients of a cluster asked and were told: the history that the checks judge.
+//!
+//! # Format
+//! JSON Lines, one [`Event`] a line, in the order in which things happened. Every line has `t` (ns since the harness
+//! began, one monotonic clock for all files), `w` (the worker, a number) and `e` (what it is):
+//!
+//! ```json
+//! {"t":100,"w":7,"e":"invoke","id":1,"op":"send","topic":"t1","part":3,"producer":7,"idem":true,"acks":"all","seq":0,"vals":[7696581394433]}
+//! {"t":450,"w":7,"e":"ok","id":1,"op":"send","off":[9123],"epoch":9,"index":9200,"dup":false}
+//! {"t":460,"w":8,"e":"invoke","id":2,"op":"poll","consumer":8}
+//! {"t":470,"w":8,"e":"ok","id":2,"op":"poll","parts":[{"topic":"t1","part":3,"recs":[[9123,7696581394433]],"hw":9124}]}
+//! {"t":480,"w":7,"e":"invoke","id":3,"op":"list_offsets","topic":"t1","part":3,"what":"end","linearizable":true}
+//! {"t":900,"w":7,"e":"info","id":3,"err":"RequestTimedOut"}
+//! {"t":950,"w":0,"e":"fault","kind":"kill","target":"broker 2","outcome":"installed","detail":""}
+//! {"t":999,"w":0,"e":"end","events":7}
+//! ```
+//!
+//! A call is one `invoke`, then at most one of `ok` (it happened), `fail` (it certainly did not happen) and `info` (nobody
+//! knows). An `invoke` with no outcome counts as `info`. Ids count the calls of a file from 1, so that a missing line is
+//! noticed; `end` is written when a recording is finished and counts the lines before it. A file without it was cut off
+//! at a line's end, which is still a history.
+//!
+//! Values are what tells records apart: `worker << 40 | n`, each sent once ([`value`]). A record that is not of this
+//! workload is read as [`FOREIGN`].
+
+mod event;
+mod merge;
+mod recorder;
+
+pub use self::event::{
+    AckLevel, Answer, CallId, Event, EventKind, Fault, FaultOutcome, FinalRead, FinalReadAnswer, FinalRecord,
+    ListOffsets, ListOffsetsAnswer, Metadata, MetadataAnswer, OffsetKind, Op, PartitionLeader, Poll,
+    PollAnswer, PolledPartition, Seek, SeekTo, Send, SendAnswer, TopicView,
+};
+pub use self::merge::{Call, History, HistoryError, Installed, Moment, Outcome};
+pub use self::recorder::{Clock, Recorder};
+
+/// The value of a record that this workload did not write: its bytes are not 16 hex digits with optional padding.
+pub const FOREIGN: u64 = u64::MAX;
+
+/// Values of one worker: the bits left of them hold the worker's number.
+const VALUE_BITS: u32 = 40;
+
+/// The `n`-th value of a worker, different from every other worker's. `n` is below 2^40, `worker` below 2^24.
+pub const fn value(worker: u32, n: u64) -> u64 {
+    ((worker as u64) << VALUE_BITS) | (n & ((1 << VALUE_BITS) - 1))
+}
+
+/// The worker that made a value, and how many it had made before.
+pub fn value_parts(value: u64) -> (u64, u64) {
+    (value >> VALUE_BITS, value & ((1 << VALUE_BITS) - 1))
+}
+
+#[cfg(test)]
+mod tests;
