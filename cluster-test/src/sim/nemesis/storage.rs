@@ -1,0 +1,124 @@
+//! Disks: slow, failing, full, damaged, empty.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use disk::Disk;
+
+use super::super::station::{Phase, Station};
+use super::super::world::{Crash, World};
+use super::{Answer, Nemesis, Undo};
+
+type Struck = Result<Answer, String>;
+
+/// Size of a disk that is not full.
+const CAPACITY: u64 = 1 << 40;
+/// Where brokers keep their data.
+const ROOT: &str = "/data";
+
+impl Nemesis {
+    pub(super) fn slow_disk(&mut self, world: &World) -> Struck {
+        let station = self.any(world)?;
+        let latency = Duration::from_millis(self.random.range(5..400));
+        station.disk.set_slow(latency);
+        let detail = self.later(world, 500..8_000, Undo::FastDisk(station.id));
+        Ok(Answer::installed(&station.name, format!("{latency:?} {detail}")))
+    }
+
+    pub(super) fn fsync_error(&mut self, world: &World) -> Struck {
+        let station = self.any(world)?;
+        let nth = self.random.range(1..60);
+        station.set_broken();
+        station.disk.fail_sync(nth);
+        Ok(Answer::installed(&station.name, format!("the {nth}th from now")))
+    }
+
+    pub(super) fn write_error(&mut self, world: &World) -> Struck {
+        let station = self.any(world)?;
+        let nth = self.random.range(1..60);
+        station.set_broken();
+        station.disk.fail_write(nth);
+        Ok(Answer::installed(&station.name, format!("the {nth}th from now")))
+    }
+
+    pub(super) fn disk_full(&mut self, world: &World) -> Struck {
+        let station = self.any(world)?;
+        let room = self.random.range(0..4) * (1 << 20);
+        station.set_broken();
+        station.disk.set_capacity(station.disk.bytes_used() + room);
+        let detail = self.later(world, 500..6_000, Undo::FreeDisk(station.id));
+        Ok(Answer::installed(&station.name, format!("{room} bytes free {detail}")))
+    }
+
+    pub(super) fn bit_rot(&mut self, world: &mut World) -> Struck {
+        let station = world.station(self.plan.victim);
+        self.take_down(world, &station)?;
+        let files = files_below(&station, Path::new(ROOT));
+        let mut struck = Vec::new();
+        for _ in 0..self.random.range(1..4) {
+            let at = usize::try_from(self.random.range(0..files.len() as u64)).unwrap_or(0);
+            let Some((path, len)) = files.get(at) else { break };
+            let offset = self.random.range(0..*len);
+            let bit = u8::try_from(self.random.range(0..8)).unwrap_or(0);
+            if station.disk.flip_bit(path, offset, bit) {
+                struck.push(format!("{}:{offset}", path.display()));
+            }
+        }
+        self.rotten = true;
+        self.later(world, 50..1_000, Undo::Start(station.id));
+        Ok(Answer::installed(&station.name, struck.join(" ")))
+    }
+
+    pub(super) fn wipe(&mut self, world: &mut World) -> Struck {
+        let station = world.station(self.plan.victim);
+        self.take_down(world, &station)?;
+        empty(&station);
+        self.later(world, 50..1_000, Undo::Start(station.id));
+        Ok(Answer::installed(&station.name, ""))
+    }
+
+    /// Takes the victim down, if all others are well: what it holds may be needed for a quorum.
+    fn take_down(&self, world: &mut World, victim: &Station) -> Result<(), String> {
+        if world.stations.iter().any(|station| station.phase() != Phase::Running) {
+            return Err("not all brokers run".to_owned());
+        }
+        world.crash(victim, Crash::Kill);
+        Ok(())
+    }
+}
+
+/// Ends every planned error of a disk.
+pub(super) fn mend(station: &Station) {
+    // There is no operation with such a number.
+    station.disk.fail_sync(u64::MAX);
+    station.disk.fail_write(u64::MAX);
+    station.disk.power_off_at(u64::MAX);
+    station.disk.set_slow(Duration::ZERO);
+    free(station);
+}
+
+/// Gives a disk room.
+pub(super) fn free(station: &Station) {
+    station.disk.set_capacity(CAPACITY);
+}
+
+/// Removes everything from a disk.
+pub(super) fn empty(station: &Station) {
+    // The disk is healthy and nobody uses it: neither can fail.
+    let _ = station.disk.remove_dir_all(Path::new(ROOT));
+    let _ = station.disk.sync_dir(Path::new("/"));
+}
+
+/// Files that are not empty, with their lengths, sorted by name.
+fn files_below(station: &Station, directory: &Path) -> Vec<(PathBuf, u64)> {
+    let mut files = Vec::new();
+    for entry in station.disk.list(directory).unwrap_or_default() {
+        let path = directory.join(&entry.name);
+        if entry.is_dir {
+            files.extend(files_below(station, &path));
+        } else if entry.len > 0 {
+            files.push((path, entry.len));
+        }
+    }
+    files
+}

@@ -1,0 +1,49 @@
+//! What a run is asked for, and what it says.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How seeds are run; equal for all seeds of a sweep.
+#[derive(Debug, Clone)]
+pub struct SimConfig {
+    /// Length of the safety phase. Unit: simulated.
+    pub secs: Duration,
+    /// Sizes of cluster among which a seed chooses: 3 and 5.
+    pub nodes: Vec<u32>,
+    /// False: nothing happens to the cluster.
+    pub faults: bool,
+    /// Keeps the lines of the trace for people.
+    pub keep_trace: bool,
+}
+
+/// What became of one seed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SeedReport {
+    /// The seed.
+    pub seed: u64,
+    /// Brokers.
+    pub nodes: u32,
+    /// Hash of the trace, as 16 hex digits.
+    pub hash: String,
+    /// Events in the trace.
+    pub events: u64,
+    /// Simulated milliseconds.
+    pub sim_ms: u64,
+    /// Records acked.
+    pub acked: u64,
+    /// Faults installed.
+    pub faults: u64,
+    /// What broke an invariant or a check, in words.
+    pub violations: Vec<String>,
+    /// What did not get going again after the heal, in words.
+    pub liveness_failures: Vec<String>,
+}
+
+impl SeedReport {
+    /// True if nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty() && self.liveness_failures.is_empty()
+    }
+}

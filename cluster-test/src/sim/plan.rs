@@ -1,0 +1,163 @@
+//! What a seed decides before the first tick: size and settings of the cluster, speed of its parts, which faults come.
+//!
+//! Each seed uses some kinds of faults and not the others (swarm testing): a seed with all of them all the time would
+//! never get far enough to meet what needs a quiet moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use broker::config::BrokerConfig;
+use broker::runtime::Random;
+
+use super::fault::FaultKind;
+use super::options::SimConfig;
+
+/// One seed's choices.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed itself.
+    pub seed: u64,
+    /// Brokers: 3 or 5.
+    pub nodes: u32,
+    /// Voters of the metadata group.
+    pub metadata_voters: u32,
+    /// Length of a tick: 1 ms for a quarter of the seeds, 5 ms for the rest.
+    pub tick: Duration,
+    /// Longest time of a disk job on a healthy device. Unit: ms.
+    pub device_ms: u64,
+    /// Sizes and intervals of the brokers.
+    pub settings: Settings,
+    /// What the clients do.
+    pub load: Load,
+    /// What happens to the cluster.
+    pub faults: FaultPlan,
+}
+
+/// Settings of all brokers; far below what a user may set, so that files roll, snapshots and purges happen in seconds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    wal_file_bytes: u64,
+    wal_pool_files: u32,
+    segment_bytes: u64,
+    flush_interval_ms: u64,
+}
+
+/// What the clients do.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Time between two sends of a writer.
+    pub pace: Duration,
+    /// Size of a value. Unit: bytes.
+    pub value_bytes: u32,
+    /// Records of a writer on their way at once.
+    pub window: u32,
+    /// Time after which a send without an outcome is given up. Unit: ms.
+    pub delivery_timeout_ms: u32,
+    /// Replicas that must be in sync before a write with acks=all is begun.
+    pub min_insync: u32,
+}
+
+/// What happens to the cluster.
+#[derive(Debug, Clone)]
+pub struct FaultPlan {
+    /// Kinds of faults with their weights; empty: none.
+    pub kinds: BTreeMap<FaultKind, u64>,
+    /// Mean time between two faults.
+    pub mean_gap: Duration,
+    /// The one broker whose durable bytes may be destroyed.
+    pub victim: u32,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+impl Settings {
+    fn draw(random: &Random) -> Self {
+        Self {
+            // Half of the smallest still holds the largest entry that a broker makes.
+            wal_file_bytes: pick(random, &[2 * MIB + 256 * KIB, 4 * MIB, 8 * MIB]),
+            wal_pool_files: pick(random, &[1, 2, 4]),
+            segment_bytes: pick(random, &[64 * KIB, 256 * KIB, MIB]),
+            flush_interval_ms: pick(random, &[50, 200, 1_000]),
+        }
+    }
+
+    /// Puts them over a config.
+    pub fn apply(&self, config: &mut BrokerConfig) {
+        let storage = &mut config.storage;
+        storage.wal_file_bytes = self.wal_file_bytes;
+        storage.wal_pool_files = self.wal_pool_files;
+        storage.segment_bytes = self.segment_bytes;
+        storage.flush_interval_ms = self.flush_interval_ms;
+        storage.wal_outstanding_max = 128 * MIB;
+        storage.reject_free_bytes = 16 * MIB;
+        config.limits.tail_cache_bytes = 4 * MIB;
+        config.topics.default_partitions = 3;
+        config.topics.default_rf = 3;
+    }
+}
+
+impl Load {
+    fn draw(random: &Random) -> Self {
+        Self {
+            pace: Duration::from_millis(pick(random, &[10, 20, 50])),
+            value_bytes: pick(random, &[16, 64, 400, 2_000]),
+            window: pick(random, &[1, 8, 32]),
+            delivery_timeout_ms: pick(random, &[3_000, 8_000, 20_000]),
+            min_insync: pick(random, &[1, 1, 2]),
+        }
+    }
+}
+
+impl FaultPlan {
+    fn draw(random: &Random, nodes: u32) -> Self {
+        let mut kinds = BTreeMap::new();
+        for kind in FaultKind::ALL {
+            let weight = random.range(1..6);
+            if random.range(0..100) < 40 {
+                kinds.insert(*kind, weight);
+            }
+        }
+        Self {
+            kinds,
+            mean_gap: Duration::from_millis(pick(random, &[400, 1_000, 2_000, 4_000])),
+            victim: u32::try_from(random.range(1..u64::from(nodes) + 1)).unwrap_or(1),
+        }
+    }
+}
+
+impl Plan {
+    /// What `seed` decides under `config`.
+    #[must_use]
+    pub fn draw(seed: u64, config: &SimConfig) -> Self {
+        let random = Random::from_seed(seed);
+        let nodes = pick(&random, &config.nodes);
+        let voters = if nodes >= 5 { pick(&random, &[3, 5]) } else { 3 };
+        let mut faults = FaultPlan::draw(&random, nodes);
+        if !config.faults {
+            faults.kinds.clear();
+        }
+        Self {
+            seed,
+            nodes,
+            metadata_voters: voters,
+            tick: Duration::from_millis(if random.range(0..4) == 0 { 1 } else { 5 }),
+            device_ms: random.range(0..3),
+            settings: Settings::draw(&random),
+            load: Load::draw(&random),
+            faults,
+        }
+    }
+
+    /// A seed for one part of the world.
+    #[must_use]
+    pub fn derive(&self, part: u64, number: u64) -> u64 {
+        Random::from_seed(self.seed ^ part.rotate_left(40) ^ number.rotate_left(20)).u64()
+    }
+}
+
+/// One of `choices`, which are not none.
+pub(super) fn pick<T: Copy>(random: &Random, choices: &[T]) -> T {
+    let at = usize::try_from(random.range(0..choices.len() as u64)).unwrap_or(0);
+    choices[at]
+}
