@@ -153,7 +153,7 @@ async fn the_deadline_ends_in_failed_or_unknown_as_it_was() {
         let began = Instant::now();
         let outcome = send(&producer, 1).await.remove(0).unwrap_err();
         let took = began.elapsed();
-        assert!(took >= Duration::from_millis(395) && took < Duration::from_secs(2), "{took:?}");
+        assert!(took >= Duration::from_millis(395) && took < Duration::from_secs(10), "{took:?}");
         assert_eq!(matches!(outcome, DeliveryError::Unknown(_)), unknown, "{outcome}");
         assert_eq!(outcome.definite(), outcome.api().code.definite(), "{outcome}");
         cluster.with("t", 0, |partition| partition.faults.clear());
@@ -236,7 +236,7 @@ async fn flush_does_not_linger_and_waits_for_receipts() {
     for number in 0..40_u32 {
         drop(producer.send(ProducerRecord::new("t", "v").partition(number % 4)).await.unwrap());
     }
-    timeout(Duration::from_secs(5), producer.flush()).await.unwrap().unwrap();
+    timeout(PATIENCE, producer.flush()).await.unwrap().unwrap();
     let written: u64 = (0..4).map(|partition| cluster.with("t", partition, |partition| partition.next)).sum();
     assert_eq!(written, 40);
     // Batches of all partitions of a leader travel together.
