@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use disk::{Disk, DiskError, OpenOptions};
 
@@ -19,6 +20,9 @@ use crate::types::LogPosition;
 
 /// Page cache of sled in bytes: the state machines hold their state in memory themselves.
 const CACHE_BYTES: u64 = 16 << 20;
+/// How often and at what distance a database is looked at that its last user may still be letting go of: 2 s in all.
+const LOCK_LOOKS: u32 = 200;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// Key of the applied position; keys of the state machine follow [`ENTRY_PREFIX`].
 const APPLIED_KEY: &[u8] = b"a";
 const ENTRY_PREFIX: u8 = b'k';
@@ -90,7 +94,7 @@ impl SledState {
             // From here on a stop is unclean until `close_clean` says otherwise.
             state.disk.remove(&state.marker())?;
             state.disk.sync_dir(&state.directory)?;
-            match state.open_sled() {
+            match state.reopen_sled() {
                 Ok(db) => state.db = Some(db),
                 Err(error) => {
                     tracing::warn!(%error, "keyed state does not open and is rebuilt");
@@ -114,6 +118,17 @@ impl SledState {
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .open()
+    }
+
+    /// Opens what an earlier use closed. sled's own threads may hold its lock for a moment after the handle is gone.
+    fn reopen_sled(&self) -> Result<sled::Db, sled::Error> {
+        for _ in 0..LOCK_LOOKS {
+            match self.open_sled() {
+                Err(sled::Error::Io(_)) => std::thread::sleep(BETWEEN_LOOKS),
+                opened => return opened,
+            }
+        }
+        self.open_sled()
     }
 
     fn db(&self) -> Result<&sled::Db, KeyedError> {
