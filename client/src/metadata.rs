@@ -238,10 +238,14 @@ impl Metadata {
                 Some(failure) => Err(failure.clone().into()),
             },
             Ok(Err(_closed)) => Err(ClientError::Closed),
-            Err(_elapsed) => Err(ClientError::Failed(ApiError::new(
-                ErrorCode::Timeout,
-                "no broker answered a metadata request in time",
-            ))),
+            // A question changes nothing: this is definite. What the fetch before this one met says more than the clock.
+            Err(_elapsed) => Err(self.published.borrow().failure.clone().map_or_else(
+                || {
+                    let why = "no broker answered a metadata request in time";
+                    ClientError::Failed(ApiError::new(ErrorCode::ConnectionFailed, why))
+                },
+                Into::into,
+            )),
         }
     }
 
