@@ -27,10 +27,12 @@ mod realtime;
 mod replicas;
 mod values;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "mutants"))]
 mod generate;
-#[cfg(test)]
+#[cfg(any(test, feature = "mutants"))]
 mod mutate;
+#[cfg(any(test, feature = "mutants"))]
+pub mod planted;
 #[cfg(test)]
 mod tests;
 
@@ -39,27 +41,7 @@ use self::findings::Findings;
 use crate::history::History;
 
 pub use self::findings::{Anomaly, Finding, Verdict};
-
-/// What the judge may take for granted about a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expectations {
-    /// True if records may be deleted from the start of a log while the run goes on. Default false: a record missing
-    /// below the log start is then lost.
-    pub retention: bool,
-    /// Replicas that each partition must have been read from at the end; 0 if there need be no final read, and what it
-    /// would show stays open. Default 0.
-    pub replicas: u32,
-    /// True if every offset holds a record of the workload. Default true.
-    pub dense: bool,
-    /// True if topics may be given more partitions while the run goes on. Default false.
-    pub grows: bool,
-}
-
-impl Default for Expectations {
-    fn default() -> Self {
-        Self { retention: false, replicas: 0, dense: true, grows: false }
-    }
-}
+pub use crate::history::Expectations;
 
 /// One family of checks: looks at all the evidence once.
 type Check = fn(&Evidence<'_>, &Expectations, &mut Findings);

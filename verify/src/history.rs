@@ -5,6 +5,8 @@
 //! began, one monotonic clock for all files), `w` (the worker, a number) and `e` (what it is):
 //!
 //! ```json
+//! {"t":0,"w":0,"e":"begin","version":1}
+//! {"t":10,"w":0,"e":"expect","retention":false,"replicas":3,"dense":true,"grows":false}
 //! {"t":100,"w":7,"e":"invoke","id":1,"op":"send","topic":"t1","part":3,"producer":7,"idem":true,"acks":"all","seq":0,"vals":[7696581394433]}
 //! {"t":450,"w":7,"e":"ok","id":1,"op":"send","off":[9123],"epoch":9,"index":9200,"dup":false}
 //! {"t":460,"w":8,"e":"invoke","id":2,"op":"poll","consumer":8}
@@ -12,8 +14,11 @@
 //! {"t":480,"w":7,"e":"invoke","id":3,"op":"list_offsets","topic":"t1","part":3,"what":"end","linearizable":true}
 //! {"t":900,"w":7,"e":"info","id":3,"err":"RequestTimedOut"}
 //! {"t":950,"w":0,"e":"fault","kind":"kill","target":"broker 2","outcome":"installed","detail":""}
-//! {"t":999,"w":0,"e":"end","events":7}
+//! {"t":999,"w":0,"e":"end","events":9}
 //! ```
+//!
+//! The first line is `begin`. `expect` says what the judge may take for granted ([`Expectations`]), so that a history
+//! judged again elsewhere gets the same verdict; it may be left out, and stands at most once in all files of a run.
 //!
 //! A call is one `invoke`, then at most one of `ok` (it happened), `fail` (it certainly did not happen) and `info` (nobody
 //! knows). An `invoke` with no outcome counts as `info`. Ids count the calls of a file from 1, so that a missing line is
@@ -24,14 +29,18 @@
 //! workload is read as [`FOREIGN`].
 
 mod event;
+mod files;
+mod line;
 mod merge;
 mod recorder;
+mod write;
 
 pub use self::event::{
-    AckLevel, Answer, CallId, Event, EventKind, Fault, FaultOutcome, FinalRead, FinalReadAnswer, FinalRecord,
-    ListOffsets, ListOffsetsAnswer, Metadata, MetadataAnswer, OffsetKind, Op, PartitionLeader, Poll,
-    PollAnswer, PolledPartition, Seek, SeekTo, Send, SendAnswer, TopicView,
+    AckLevel, Answer, CallId, Event, EventKind, Expectations, Fault, FaultOutcome, FinalRead,
+    FinalReadAnswer, FinalRecord, ListOffsets, ListOffsetsAnswer, Metadata, MetadataAnswer, OffsetKind, Op,
+    PartitionLeader, Poll, PollAnswer, PolledPartition, Seek, SeekTo, Send, SendAnswer, TopicView, VERSION,
 };
+pub use self::files::files_of;
 pub use self::merge::{Call, History, HistoryError, Installed, Moment, Outcome};
 pub use self::recorder::{Clock, Recorder};
 

@@ -190,7 +190,7 @@ fn saw(
     partition.sightings.extend(records.map(|(offset, value)| Sighting { offset, value, source, call }));
 }
 
-/// A call in words: what, who, when.
+/// A call in words: what, who, when, and the lines of its file that prove it.
 pub(super) fn tell(history: &History, call: &Call) -> String {
     let what = match &call.op {
         Op::Send(send) => match send.acks {
@@ -204,9 +204,12 @@ pub(super) fn tell(history: &History, call: &Call) -> String {
         Op::Metadata(_) => "metadata".to_owned(),
         Op::FinalRead(read) => format!("final read of replica {}", read.replica),
     };
-    let until = call.completed.map_or_else(|| "unanswered".to_owned(), tell_time);
+    let (until, lines) = match call.completed {
+        Some(at) => (tell_time(at), format!("lines {} and {}", call.invoked.line, at.line)),
+        None => ("unanswered".to_owned(), format!("line {}", call.invoked.line)),
+    };
     format!(
-        "{what} {} by worker {} ({}..{until})",
+        "{what} {} by worker {} ({}..{until}, {lines})",
         history.call_name(call),
         call.worker,
         tell_time(call.invoked)

@@ -4,6 +4,8 @@
 //! both directions, records written late, retries that write twice where that is allowed, consumers that seek, retention,
 //! leaders that change, topics that grow, several recorders with one clock. One seed, one history.
 
+#![expect(clippy::unwrap_used, reason = "a model whose bugs must be loud; it is never part of a product")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

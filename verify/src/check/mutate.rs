@@ -1,5 +1,10 @@
 //! Breaks a correct history in one way at a time, so that the checks can be seen to find it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "test material whose bugs must be loud; it is never part of a product"
+)]
+
 use std::collections::BTreeMap;
 
 use super::generate::Rng;

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+/// Version of the format that this code writes and reads. Raised when a line gets another meaning, or a new line is one
+/// that older code must not pass over.
+pub const VERSION: u32 = 1;
+
 /// One call of a history file; counts from 1 in the order of the `invoke` lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -32,6 +36,13 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "e", rename_all = "snake_case")]
 pub enum EventKind {
+    /// The first line of a recording.
+    Begin {
+        /// Version of the format, [`VERSION`].
+        version: u32,
+    },
+    /// What the judge may take for granted; at most once.
+    Expect(Expectations),
     /// A call begins.
     Invoke {
         /// The call.
@@ -69,6 +80,28 @@ pub enum EventKind {
         /// Lines before this one.
         events: u64,
     },
+}
+
+/// What may be taken for granted about a run, told by whoever set it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Expectations {
+    /// True if records may be deleted from the start of a log while the run goes on. Default false: a record missing
+    /// below the log start is then lost.
+    pub retention: bool,
+    /// Replicas that each partition must have been read from at the end; 0 if there need be no final read, and what it
+    /// would show stays open. Default 0.
+    pub replicas: u32,
+    /// True if every offset holds a record of the workload. Default true.
+    pub dense: bool,
+    /// True if topics may be given more partitions while the run goes on. Default false.
+    pub grows: bool,
+}
+
+impl Default for Expectations {
+    fn default() -> Self {
+        Self { retention: false, replicas: 0, dense: true, grows: false }
+    }
 }
 
 /// What is asked of the cluster.
@@ -412,84 +445,4 @@ pub(super) enum OpName {
     ListOffsets,
     Metadata,
     FinalRead,
-}
-
-/// The part of a line that says what the rest is. Read first: serde's own flattening would buffer every line.
-#[derive(Deserialize)]
-struct Head {
-    t: u64,
-    #[serde(default)]
-    w: u32,
-    e: LineName,
-    id: Option<CallId>,
-    op: Option<OpName>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum LineName {
-    Invoke,
-    Ok,
-    Fail,
-    Info,
-    Fault,
-    End,
-}
-
-#[derive(Deserialize)]
-struct Error {
-    #[serde(default)]
-    err: String,
-}
-
-#[derive(Deserialize)]
-struct End {
-    events: u64,
-}
-
-impl Event {
-    /// Reads one line.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let head: Head = read(line)?;
-        let id = || head.id.ok_or_else(|| "a call without \"id\"".to_owned());
-        let op = || head.op.ok_or_else(|| "a call without \"op\"".to_owned());
-        let kind = match head.e {
-            LineName::Invoke => EventKind::Invoke { id: id()?, op: read_op(op()?, line)? },
-            LineName::Ok => EventKind::Ok { id: id()?, answer: read_answer(op()?, line)? },
-            LineName::Fail => EventKind::Fail { id: id()?, err: read::<Error>(line)?.err },
-            LineName::Info => EventKind::Info { id: id()?, err: read::<Error>(line)?.err },
-            LineName::Fault => EventKind::Fault(read(line)?),
-            LineName::End => EventKind::End { events: read::<End>(line)?.events },
-        };
-        Ok(Self { t: head.t, w: head.w, kind })
-    }
-}
-
-fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(line).map_err(|error| error.to_string())
-}
-
-fn read_op(name: OpName, line: &[u8]) -> Result<Op, String> {
-    Ok(match name {
-        OpName::Send => Op::Send(read(line)?),
-        OpName::Poll => Op::Poll(read(line)?),
-        OpName::Seek => Op::Seek(read(line)?),
-        OpName::ListOffsets => Op::ListOffsets(read(line)?),
-        OpName::Metadata => Op::Metadata(read(line)?),
-        OpName::FinalRead => Op::FinalRead(read(line)?),
-    })
-}
-
-fn read_answer(name: OpName, line: &[u8]) -> Result<Answer, String> {
-    Ok(match name {
-        OpName::Send => Answer::Send(read(line)?),
-        OpName::Poll => Answer::Poll(read(line)?),
-        OpName::Seek => Answer::Seek,
-        OpName::ListOffsets => Answer::ListOffsets(read(line)?),
-        OpName::Metadata => Answer::Metadata(read(line)?),
-        OpName::FinalRead => Answer::FinalRead(read(line)?),
-    })
 }

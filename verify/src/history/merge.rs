@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::event::{Answer, CallId, Event, EventKind, Fault, Op};
+use super::event::{Answer, CallId, Event, EventKind, Expectations, Fault, Op, VERSION};
 
 /// A point of a history: when, and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +68,8 @@ pub struct History {
     pub calls: Vec<Call>,
     /// The faults, by time.
     pub faults: Vec<Installed>,
+    /// What may be taken for granted, if the recording says so.
+    pub expectations: Option<Expectations>,
     /// Names of the files it was read from.
     pub files: Vec<String>,
     /// Lines read.
@@ -107,6 +109,12 @@ pub enum HistoryError {
         /// What to do.
         advice: &'static str,
     },
+    /// A directory without histories.
+    #[error("{path}: no .jsonl file in it; give the directory of one run, or its files")]
+    NoneThere {
+        /// The directory.
+        path: String,
+    },
     /// There is nothing in it.
     #[error(
         "{path}: no line at all; a history has one JSON event a line, as the sim, the chaos harness and altair-cli verify write them"
@@ -129,6 +137,10 @@ const ADVICE_CUT: &str =
     "the writer was killed in the middle of a line: delete that line to judge what stands before it";
 const ADVICE_LINE: &str = "the file was changed or is no history: record the run again";
 const ADVICE_HOLE: &str = "lines are missing: give the file as it was recorded, not an extract";
+const ADVICE_VERSION: &str = "check it with the version of Altair that recorded it";
+const ADVICE_BEGIN: &str =
+    "give the whole file as a recorder wrote it: its first line says \"begin\", and only its first";
+const ADVICE_EXPECT: &str = "give the files of one run only";
 const ADVICE_VALUE: &str = "each value must be sent once: give each worker of a run a number of its own, and the files of one run only";
 const ADVICE_ORDER: &str = "sort nothing and join nothing by hand: give each recorder's file as it is";
 
@@ -266,7 +278,14 @@ impl Joiner<'_> {
             return Err(self.damaged(line, problem, ADVICE_ORDER));
         }
         let at = Moment { t: event.t, file: self.file, line };
+        let begins = matches!(event.kind, EventKind::Begin { .. });
+        if begins != (self.lines == 0) {
+            let problem = if begins { "a second beginning" } else { "the beginning is missing" };
+            return Err(self.damaged(line, problem.to_owned(), ADVICE_BEGIN));
+        }
         match event.kind {
+            EventKind::Begin { version } => self.begin(line, version)?,
+            EventKind::Expect(expectations) => self.expect(history, line, expectations)?,
             EventKind::Invoke { id, op } => self.invoke(history, at, (id, event.w, op))?,
             EventKind::Ok { id, answer } => self.resolve(history, at, id, Outcome::Ok(answer))?,
             EventKind::Fail { id, err } => self.resolve(history, at, id, Outcome::Fail(err))?,
@@ -282,6 +301,28 @@ impl Joiner<'_> {
         self.last = event.t;
         self.lines += 1;
         Ok(())
+    }
+
+    fn begin(&self, line: u32, version: u32) -> Result<(), HistoryError> {
+        if version == VERSION {
+            return Ok(());
+        }
+        let problem = format!("version {version} of the format, this is version {VERSION}");
+        Err(self.damaged(line, problem, ADVICE_VERSION))
+    }
+
+    fn expect(
+        &self,
+        history: &mut History,
+        line: u32,
+        expectations: Expectations,
+    ) -> Result<(), HistoryError> {
+        match history.expectations.replace(expectations) {
+            None => Ok(()),
+            Some(_) => {
+                Err(self.damaged(line, "expectations are told a second time".to_owned(), ADVICE_EXPECT))
+            }
+        }
     }
 
     fn invoke(

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::event::{Answer, CallId, Event, EventKind, Fault, FaultOutcome, Op};
+use super::event::{Answer, CallId, Event, EventKind, Expectations, Fault, FaultOutcome, Op, VERSION};
 use super::merge::{History, HistoryError};
 
 /// Tells the time. Unit: ns since the harness began; one clock for all recorders of a run.
@@ -80,7 +80,15 @@ impl Recorder {
             finished: false,
             failure: None,
         };
-        Self { clock, state: Arc::new(Mutex::new(state)) }
+        let recorder = Self { clock, state: Arc::new(Mutex::new(state)) };
+        recorder.write(&mut recorder.lock(), 0, EventKind::Begin { version: VERSION });
+        recorder
+    }
+
+    /// Tells the judge what may be taken for granted. Once, by one recorder of a run; a second time makes the history
+    /// one that is refused.
+    pub fn expect(&self, expectations: Expectations) {
+        self.write(&mut self.lock(), 0, EventKind::Expect(expectations));
     }
 
     /// The time now, as the lines will carry it. Unit: ns.

@@ -3,6 +3,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
+/// The first line of every history.
+const BEGIN: &str = "{\"t\":0,\"w\":0,\"e\":\"begin\",\"version\":1}\n";
+
 /// A clock that goes on by 10 ns with each look.
 fn ticking() -> Clock {
     let now = AtomicU64::new(0);
@@ -78,6 +81,31 @@ fn a_file_reads_back_as_what_was_in_memory() {
 }
 
 #[test]
+fn a_history_in_memory_is_written_as_the_files_it_could_have_come_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorders = [Recorder::memory(ticking()), Recorder::memory(ticking())];
+    recorders[0].expect(Expectations { replicas: 2, ..Expectations::default() });
+    recorders.iter().for_each(record_all);
+    let events = recorders.iter().enumerate().map(|(file, recorder)| {
+        recorder.finish().unwrap();
+        // Values must differ: the second recorder's worker is another.
+        let mut events = recorder.take_events();
+        for event in &mut events {
+            if let EventKind::Invoke { op: Op::Send(send), .. } = &mut event.kind {
+                send.vals.iter_mut().for_each(|value| *value += (file as u64) << 50);
+            }
+        }
+        (format!("w{file}.jsonl"), events)
+    });
+    let mut history = History::from_events(events.collect()).unwrap();
+    let paths = history.write(dir.path()).unwrap();
+    let read = History::read(&paths).unwrap();
+    assert_eq!(read.expectations.unwrap().replicas, 2);
+    history.files.clone_from(&read.files);
+    assert_eq!(history, read);
+}
+
+#[test]
 fn the_same_calls_give_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str| {
@@ -101,6 +129,7 @@ fn the_lines_shown_in_the_doc_are_what_is_read() {
         .collect();
     let history = History::from_bytes("doc", lines.as_bytes()).unwrap();
     assert_eq!((history.calls.len(), history.faults.len(), history.end), (3, 1, 999));
+    assert_eq!(history.expectations, Some(Expectations { replicas: 3, ..Expectations::default() }));
     // And written again they are the same bytes.
     for line in lines.lines() {
         let event = Event::parse(line.as_bytes()).unwrap();
@@ -115,8 +144,8 @@ fn files_are_merged_by_time() {
         format!("{{\"t\":{t},\"w\":1,\"e\":\"invoke\",\"id\":{id},\"op\":\"poll\",\"consumer\":1}}\n")
     };
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-    std::fs::write(&a, line(10, 1) + &line(30, 2)).unwrap();
-    std::fs::write(&b, line(10, 1) + &line(20, 2)).unwrap();
+    std::fs::write(&a, BEGIN.to_owned() + &line(10, 1) + &line(30, 2)).unwrap();
+    std::fs::write(&b, BEGIN.to_owned() + &line(10, 1) + &line(20, 2)).unwrap();
     let history = History::read(&[&a, &b]).unwrap();
     let order: Vec<_> = history.calls.iter().map(|call| (call.invoked.t, call.invoked.file)).collect();
     assert_eq!(order, [(10, 0), (10, 1), (20, 1), (30, 0)]);
@@ -140,41 +169,50 @@ fn damaged_histories_are_refused_with_line_and_advice() {
     };
     let two_values = "{\"t\":1,\"e\":\"invoke\",\"id\":1,\"op\":\"send\",\"topic\":\"t\",\"part\":0,\"producer\":1,\"idem\":true,\"acks\":\"all\",\"seq\":0,\"vals\":[1,2]}\n";
     let cases = [
-        (String::new(), "no line at all"),
-        ("not json\n".to_owned(), "h:1: expected"),
-        (invoke(1, 1) + "\n" + &ok(2, 1), "h:2: EOF"),
-        (invoke(1, 1) + &ok(2, 2), "h:2: an outcome of call #2, which never began"),
-        (invoke(1, 1) + &ok(2, 0), "h:2: an outcome of call #0, which never began"),
-        (invoke(1, 1) + &ok(2, 1) + &ok(3, 1), "h:3: a second outcome of call #1, the first is in line 2"),
-        (invoke(1, 2), "h:1: call #2 begins where call #1 is due"),
-        (invoke(1, 1) + &invoke(2, 1), "h:2: call #1 begins where call #2 is due"),
-        (invoke(5, 1) + &invoke(4, 2), "h:2: time goes back, from 5 ns to 4 ns"),
-        (invoke(1, 1) + ok(2, 1).trim_end(), "h:2: the last line is cut off; the writer was killed"),
-        (invoke(1, 1) + &ok(2, 1)[..30], "h:2: the last line is cut off"),
+        (invoke(1, 1) + "\n" + &ok(2, 1), "h:3: EOF"),
+        (invoke(1, 1) + &ok(2, 2), "h:3: an outcome of call #2, which never began"),
+        (invoke(1, 1) + &ok(2, 0), "h:3: an outcome of call #0, which never began"),
+        (invoke(1, 1) + &ok(2, 1) + &ok(3, 1), "h:4: a second outcome of call #1, the first is in line 3"),
+        (invoke(1, 2), "h:2: call #2 begins where call #1 is due"),
+        (invoke(1, 1) + &invoke(2, 1), "h:3: call #1 begins where call #2 is due"),
+        (invoke(5, 1) + &invoke(4, 2), "h:3: time goes back, from 5 ns to 4 ns"),
+        (invoke(1, 1) + ok(2, 1).trim_end(), "h:3: the last line is cut off; the writer was killed"),
+        (invoke(1, 1) + &ok(2, 1)[..30], "h:3: the last line is cut off"),
         (
-            invoke(1, 1) + "{\"t\":2,\"e\":\"end\",\"events\":2}\n",
-            "h:2: the recording had 2 lines before its end, here are 1",
+            invoke(1, 1) + "{\"t\":2,\"e\":\"end\",\"events\":3}\n",
+            "h:3: the recording had 3 lines before its end, here are 2",
         ),
-        ("{\"t\":2,\"e\":\"end\",\"events\":0}\n".to_owned() + &invoke(3, 1), "h:2: a line after the end"),
+        ("{\"t\":2,\"e\":\"end\",\"events\":1}\n".to_owned() + &invoke(3, 1), "h:3: a line after the end"),
         (
             "{\"t\":1,\"e\":\"invoke\",\"op\":\"poll\",\"consumer\":1}\n".to_owned(),
-            "h:1: a call without \"id\"",
+            "h:2: a call without \"id\"",
         ),
-        ("{\"t\":1,\"e\":\"invoke\",\"id\":1,\"consumer\":1}\n".to_owned(), "h:1: a call without \"op\""),
-        ("{\"t\":1,\"e\":\"invoke\",\"id\":1,\"op\":\"dance\"}\n".to_owned(), "h:1: unknown variant `dance`"),
-        ("{\"t\":1,\"e\":\"invoke\",\"id\":1,\"op\":\"poll\"}\n".to_owned(), "h:1: missing field `consumer`"),
-        ("{\"t\":-1,\"e\":\"end\",\"events\":0}\n".to_owned(), "h:1: invalid value"),
+        ("{\"t\":1,\"e\":\"invoke\",\"id\":1,\"consumer\":1}\n".to_owned(), "h:2: a call without \"op\""),
+        ("{\"t\":1,\"e\":\"invoke\",\"id\":1,\"op\":\"dance\"}\n".to_owned(), "h:2: unknown variant `dance`"),
+        ("{\"t\":1,\"e\":\"invoke\",\"id\":1,\"op\":\"poll\"}\n".to_owned(), "h:2: missing field `consumer`"),
+        ("{\"t\":-1,\"e\":\"end\",\"events\":0}\n".to_owned(), "h:2: invalid value"),
         (
             two_values.to_owned() + &two_values.replace("\"id\":1", "\"id\":2"),
-            "h:2: call #2 sends value 1, and so did call #1",
+            "h:3: call #2 sends value 1, and so did call #1",
         ),
-        (two_values.to_owned() + &ok(2, 1), "h:2: call #1 is a Send and was answered as a Poll"),
+        (two_values.to_owned() + &ok(2, 1), "h:3: call #1 is a Send and was answered as a Poll"),
         (
             two_values.to_owned() + "{\"t\":2,\"e\":\"ok\",\"id\":1,\"op\":\"send\",\"off\":[4]}\n",
-            "h:2: call #1 sent 2 values and got 1 offsets",
+            "h:3: call #1 sent 2 values and got 1 offsets",
         ),
     ];
-    for (text, expected) in cases {
+    let cases = cases.map(|(text, expected)| (BEGIN.to_owned() + &text, expected));
+    let expect = "{\"t\":0,\"e\":\"expect\",\"replicas\":3}\n";
+    let beginnings = [
+        (String::new(), "no line at all"),
+        ("not json\n".to_owned(), "h:1: expected"),
+        (invoke(1, 1), "h:1: the beginning is missing"),
+        (BEGIN.repeat(2), "h:2: a second beginning"),
+        (BEGIN.replace("\"version\":1", "\"version\":2"), "h:1: version 2 of the format, this is version 1"),
+        (BEGIN.replace(",\"version\":1", ""), "h:1: missing field `version`"),
+        (BEGIN.to_owned() + expect + expect, "h:3: expectations are told a second time"),
+    ];
+    for (text, expected) in beginnings.into_iter().chain(cases) {
         let error = History::from_bytes("h", text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}\ngave {error}\ninstead of {expected}");
     }

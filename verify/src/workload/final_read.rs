@@ -105,7 +105,8 @@ struct Layout {
 
 /// Waits until the replicas of every partition agree on their end with what the leader proves by a quorum, then reads
 /// each replica, from its log start to its high watermark, from the broker that holds it. Replicas that lag or do not
-/// answer within the bounds are named; what can be read is read all the same.
+/// answer within the bounds are named. One that lags although the cluster calls it in sync is read all the same; one that
+/// the cluster knows to be behind is not, nor is a partition whose leader proves no end: what they have is not final.
 ///
 /// Call it when faults are healed and the workload has ended: while records are written, ends never agree for long.
 ///
@@ -133,10 +134,18 @@ pub async fn final_read(spec: &FinalReadSpec, recorder: &Recorder) -> Result<Fin
         }
     };
     let mut reads = FinalReads::default();
-    let jobs = layout.targets.iter().flat_map(|target| {
+    let final_there = |(place, broker, in_sync): &(&Place, u32, bool)| {
+        let of = |trouble: &&Trouble| *trouble.topic == *place.topic && trouble.partition == place.part;
+        !troubles.iter().filter(of).any(|trouble| match trouble.broker {
+            None => true,
+            Some(behind) => behind == *broker && !in_sync,
+        })
+    };
+    let replicas = layout.targets.iter().flat_map(|target| {
         target.replicas.iter().map(move |(broker, in_sync)| (&target.place, *broker, *in_sync))
     });
-    let read = jobs.map(|(place, broker, in_sync)| {
+    let jobs: Vec<_> = replicas.filter(final_there).collect();
+    let read = jobs.into_iter().map(|(place, broker, in_sync)| {
         let address = layout.addresses.get(&broker).cloned();
         read_one(&client, spec, recorder, Replica { place, broker, in_sync, address })
     });
