@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
 
+use crate::command::bench::args::Bench;
 use crate::completion;
 use crate::convert;
 use crate::escape;
@@ -87,6 +88,9 @@ pub(crate) enum Command {
     /// Look at the cluster as a whole
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Measure what the cluster does a second, and how long it takes
+    #[command(subcommand)]
+    Bench(Bench),
     /// Look into the data directory of a stopped broker
     #[command(subcommand)]
     Log(Log),
@@ -407,6 +411,10 @@ mod tests {
             "altair-cli broker list --addr a:1,b:2",
             "altair-cli broker describe 3",
             "altair-cli log dump data",
+            "altair-cli bench produce --record-size 100 --acks leader --duration 30s --rf 3",
+            "altair-cli bench produce --scenario realistic -o json",
+            "altair-cli bench consume --preload 1GiB",
+            "altair-cli bench e2e --rate 1000 --record-size 1KiB",
             "altair-cli error ALT-2107",
             "altair-cli completion zsh",
             "altair-cli version",
@@ -424,6 +432,9 @@ mod tests {
             "altair-cli consume orders --from never",
             "altair-cli produce orders --acks most",
             "altair-cli topic create",
+            "altair-cli bench produce --scenario size --rate 5",
+            "altair-cli bench produce --in-flight 6",
+            "altair-cli bench e2e --rate 0",
             "altair-cli topic list -o xml",
             "altair-cli --timeout soon version",
         ] {

@@ -1,5 +1,6 @@
 //! The commands, one file a noun.
 
+pub(crate) mod bench;
 mod broker;
 mod cluster;
 mod consume;
@@ -26,6 +27,7 @@ pub(crate) async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Consume(command) => consume::run(&context, &command).await,
         Command::Broker(command) => broker::run(&context, command).await,
         Command::Cluster(command) => cluster::run(&context, command).await,
+        Command::Bench(bench) => bench::run(&context, bench).await,
         Command::Log(command) => log::run(&context, command),
         Command::Error { code } => error::run(&context, code.as_deref()),
         Command::Completion { shell } => version::completion(&shell),
