@@ -2,6 +2,8 @@
 
 #[path = "cluster/bad_input.rs"]
 mod bad_input;
+#[path = "cluster/bench.rs"]
+mod bench;
 #[path = "cluster/disks.rs"]
 mod disks;
 #[path = "cluster/kills.rs"]

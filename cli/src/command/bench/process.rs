@@ -4,8 +4,8 @@ use std::path::Path;
 
 /// Clock ticks a second in `/proc/<pid>/stat`, fixed on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Name of the brokers' program.
-const BROKER: &str = "altair";
+/// The brokers' program and its command.
+const BROKER: [&str; 2] = ["altair", "serve"];
 
 /// CPU time and memory at one moment; zero where there is no `/proc`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,7 +24,7 @@ impl Cost {
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(pid) = name.to_str().filter(|name| name.parse::<u32>().is_ok()) else { continue };
-            if read(pid, "comm").trim_end() == BROKER {
+            if is_broker(pid) {
                 cost.brokers += 1;
                 cost.broker_cpu_seconds += cpu_seconds(pid);
                 cost.broker_rss_bytes += rss_bytes(pid);
@@ -45,6 +45,14 @@ impl Cost {
 
 fn read(pid: &str, file: &str) -> String {
     std::fs::read_to_string(Path::new("/proc").join(pid).join(file)).unwrap_or_default()
+}
+
+/// `altair serve …`, wherever the program lies.
+fn is_broker(pid: &str) -> bool {
+    let line = read(pid, "cmdline");
+    let mut words = line.split('\0');
+    let program = words.next().and_then(|path| path.rsplit('/').next());
+    program == Some(BROKER[0]) && words.next() == Some(BROKER[1])
 }
 
 /// User and system time: fields 14 and 15, counted behind the name, which may hold anything.
