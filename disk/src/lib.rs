@@ -7,6 +7,7 @@
 //! **Invariant:** no other crate touches `std::fs`.
 
 mod aligned;
+mod durable_dir;
 #[cfg(feature = "faulty")]
 pub mod faulty;
 pub mod frame;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use aligned::AlignedBuf;
+pub use durable_dir::create_dir_all_durable;
 pub use io::{Io, Submit};
 pub use os::OsDisk;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use disk::faulty::{FaultyDisk, OpKind, Verdict};
 use disk::frame::{read_framed, write_framed};
-use disk::{AlignedBuf, DIRECT_ALIGN, Disk, DiskError, DiskFile, OpenOptions};
+use disk::{AlignedBuf, DIRECT_ALIGN, Disk, DiskError, DiskFile, OpenOptions, create_dir_all_durable};
 
 const CREATE: OpenOptions = OpenOptions { create: true, create_new: false, write: true, direct: false };
 
@@ -227,4 +227,32 @@ fn a_quiet_disk_holds_no_more_memory_than_its_files() {
     drop(file);
     disk.remove(Path::new("a")).unwrap();
     assert_eq!(disk.bytes_used(), 0);
+}
+
+#[test]
+fn a_durable_directory_is_there_after_a_power_cut_however_deep_it_is() {
+    for seed in 0..50 {
+        let disk = FaultyDisk::new(seed);
+        create_dir_all_durable(&disk, Path::new("/var/lib/altair")).unwrap();
+        let path = Path::new("/var/lib/altair/meta");
+        let options = OpenOptions { create: true, write: true, ..OpenOptions::default() };
+        let file = disk.open(path, options).unwrap();
+        file.write_at(b"kept", 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(Path::new("/var/lib/altair")).unwrap();
+        disk.crash();
+        assert!(disk.exists(path), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_directory_that_a_dead_process_left_is_made_durable() {
+    for seed in 0..50 {
+        let disk = FaultyDisk::new(seed);
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        disk.kill();
+        create_dir_all_durable(&disk, Path::new("/data")).unwrap();
+        disk.crash();
+        assert!(disk.exists(Path::new("/data")), "seed {seed}");
+    }
 }
