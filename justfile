@@ -33,6 +33,10 @@ dev *ARGS:
 demo *ARGS:
     cargo run --release --locked --bin altair -- demo {{ARGS}}
 
+# Faults on clusters of real processes, and a verdict: `just chaos --fabric netns --rounds 6 --secs 30`; --help tells more.
+chaos *ARGS:
+    cargo run --release --locked -p cluster-test --bin chaos -- {{ARGS}}
+
 # The WAL's figures against bare fdatasync, in one run.
 bench:
     cargo bench --locked -p raft-store

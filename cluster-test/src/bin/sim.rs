@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use cluster_test::harness::commit;
 use cluster_test::sim::{SeedReport, SimConfig, run_seed};
 
 /// Something is wrong with the cluster.
@@ -237,17 +238,6 @@ fn tell(args: &Args, report: &SeedReport) {
 
 fn nodes(args: &Args) -> String {
     args.nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// The commit of the tree, if git can tell.
-fn commit() -> String {
-    let git = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
-        .output();
-    git.ok().filter(|output| output.status.success()).map_or_else(
-        || "unknown".to_owned(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
 }
 
 // A closed pipe is no reason to fail.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::fabric::Shape;
+use super::fabric::{Ability, LinkState, Shape};
 
 /// Whom a fault hits; who that is, is looked up when it strikes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub enum Fault {
     },
     /// What others send to the victim is kept back and delivered at the end.
     Hold(Victim),
+    /// The victim's cable is taken out: nobody reaches it and it reaches nobody.
+    Unplug(Victim),
     /// Clients cannot reach the victim.
     NoClients {
         /// Whom.
@@ -106,7 +108,74 @@ pub enum Fault {
     BitFlip(Victim),
 }
 
+impl CutKind {
+    /// What a link does that is cut like this.
+    #[must_use]
+    pub fn state(self) -> LinkState {
+        match self {
+            Self::BlackHole => LinkState::BlackHole,
+            Self::Reset => LinkState::Reset,
+        }
+    }
+}
+
 impl Fault {
+    /// Whom it hits; `None` for those that hit everybody.
+    #[must_use]
+    pub fn victim(&self) -> Option<&Victim> {
+        match self {
+            Self::KillAll | Self::PowerCutAll | Self::RollingRestart => None,
+            Self::Kill(victim)
+            | Self::Pause(victim)
+            | Self::Isolate { victim, .. }
+            | Self::Minority { victim, .. }
+            | Self::Unheard { victim, .. }
+            | Self::Mute { victim, .. }
+            | Self::Bridge { victim, .. }
+            | Self::Slow { victim, .. }
+            | Self::Hold(victim)
+            | Self::Unplug(victim)
+            | Self::NoClients { victim, .. }
+            | Self::SyncError(victim)
+            | Self::SlowSync(victim, _)
+            | Self::DiskFull(victim, _)
+            | Self::ClockJump(victim, _)
+            | Self::PowerCut(victim)
+            | Self::BitFlip(victim) => Some(victim),
+        }
+    }
+
+    /// What a fabric must be able to do for it.
+    #[must_use]
+    pub fn needs(&self) -> Vec<Ability> {
+        let cut = |kind: &CutKind| (*kind == CutKind::Reset).then_some(Ability::Reset);
+        match self {
+            Self::Kill(_) | Self::KillAll | Self::Pause(_) | Self::RollingRestart => Vec::new(),
+            Self::Unheard { kind, .. } | Self::Mute { kind, .. } => {
+                cut(kind).into_iter().chain([Ability::OneWay]).collect()
+            }
+            Self::Isolate { kind, .. }
+            | Self::Minority { kind, .. }
+            | Self::Bridge { kind, .. }
+            | Self::NoClients { kind, .. } => cut(kind).into_iter().collect(),
+            Self::Slow { shape, .. } if shape.loss_permille > 0 => vec![Ability::Delay, Ability::Loss],
+            Self::Slow { .. } => vec![Ability::Delay],
+            Self::Hold(_) => vec![Ability::Hold],
+            Self::Unplug(_) => vec![Ability::Unplug],
+            Self::SyncError(_) | Self::SlowSync(..) => vec![Ability::Trace],
+            Self::DiskFull(..) => vec![Ability::BoundedDisk],
+            Self::ClockJump(..) => vec![Ability::Clock],
+            Self::PowerCut(_) | Self::PowerCutAll => vec![Ability::Power],
+            Self::BitFlip(_) => vec![Ability::Rot],
+        }
+    }
+
+    /// Whether a majority of brokers stays alive, connected, and within reach of clients.
+    #[must_use]
+    pub fn leaves_a_quorum(&self) -> bool {
+        !matches!(self, Self::KillAll | Self::PowerCutAll)
+    }
+
     /// Name in histories and reports.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -123,6 +192,7 @@ impl Fault {
             Self::Slow { shape, .. } if shape.loss_permille > 0 => "loss",
             Self::Slow { .. } => "slow-link",
             Self::Hold(_) => "hold",
+            Self::Unplug(_) => "unplug",
             Self::NoClients { .. } => "no-clients",
             Self::SyncError(_) => "sync-error",
             Self::SlowSync(..) => "slow-sync",

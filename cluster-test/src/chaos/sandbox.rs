@@ -38,6 +38,14 @@ pub fn check() -> Result<(), Unavailable> {
     })
 }
 
+/// Whether this machine lets the harness make namespaces at all; enough for what has a network of its own kind.
+#[must_use]
+pub fn possible() -> bool {
+    let mut args = unshare_args();
+    args.push("true");
+    tool::installed("unshare") && tool::installed("ip") && tool::run("unshare", &args, "").is_ok()
+}
+
 /// Runs this program again inside new namespaces, with these arguments, and waits for its end. The inner program ends when
 /// this one does, see [`furnish`].
 ///

@@ -6,4 +6,4 @@ mod tools;
 
 pub use cluster::TestCluster;
 pub use ledger::{Ledger, Writer};
-pub use tools::{altair, altair_cli, eventually, run};
+pub use tools::{altair, altair_cli, commit, eventually, run};

@@ -42,6 +42,18 @@ fn binary(variable: &str, name: &str) -> PathBuf {
     })
 }
 
+/// The commit of the tree, if git can tell.
+#[must_use]
+pub fn commit() -> String {
+    let git = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
+        .output();
+    git.ok().filter(|output| output.status.success()).map_or_else(
+        || "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}
+
 /// Waits until `condition` gives a value.
 ///
 /// # Errors

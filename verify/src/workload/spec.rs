@@ -39,6 +39,9 @@ pub enum Placement {
     Random,
     /// The SDK, by the hash of one of this many keys, drawn at random. At least 1.
     Keyed(u32),
+    /// The writer, always this partition of the first topic: its window is full of no other partition's records, so its
+    /// acks tell when this one took writes.
+    Pinned(u32),
 }
 
 /// One writer.
@@ -186,6 +189,12 @@ impl WorkloadSpec {
             check((1..=10_000).contains(&writer.window), "the window of a writer is 1 to 10,000 records");
             check((value::DIGITS..=1 << 20).contains(&writer.value_bytes), "a value has 16 bytes to 1 MiB");
             check(writer.placement != Placement::Keyed(0), "keyed placement needs at least one key");
+            let partitions = self.topics.first().map_or(0, |topic| topic.partitions);
+            let pinned = |part| part < partitions;
+            check(
+                !matches!(writer.placement, Placement::Pinned(part) if !pinned(part)),
+                "a pinned writer needs a partition that the first topic has",
+            );
             check(writer.restart_after != Some(0), "a writer that restarts sends at least one record before");
             if let Err(problems) = writer.producer.validate() {
                 check(false, &problems.to_string());

@@ -84,6 +84,20 @@ async fn the_same_seed_gives_the_same_history() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pinned_writer_sends_to_its_partition_only() {
+    let mut spec = spec(3);
+    spec.writers.truncate(1);
+    spec.writers[0].placement = Placement::Pinned(1);
+    let (history, _) = run(spec, Duration::from_secs(20)).await;
+    let parts = history.calls.iter().filter_map(|call| match &call.op {
+        Op::Send(send) => Some(send.part),
+        _ => None,
+    });
+    let parts: Vec<u32> = parts.collect();
+    assert!(parts.len() > 3 && parts.iter().all(|part| *part == 1), "{parts:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_final_read_without_a_cluster_ends_with_an_error_within_its_bound() {
     let recorder = Recorder::memory(Arc::new(|| 0));
     let client = ClientConfig { connect: Arc::new(Nobody), ..ClientConfig::default() };
@@ -102,8 +116,9 @@ fn a_workload_that_cannot_work_names_every_problem() {
     let mut spec = WorkloadSpec::new(1, clients, Vec::new());
     spec.writers[0].window = 0;
     spec.writers[1].placement = Placement::Keyed(0);
+    spec.writers.push(WriterSpec { placement: Placement::Pinned(0), ..WriterSpec::default() });
     let problems = Workload::new(spec, Recorder::memory(Arc::new(|| 0))).unwrap_err().to_string();
-    for part in ["at least one topic", "window", "one key", "`nowhere` is not host:port"] {
+    for part in ["at least one topic", "window", "one key", "a pinned writer", "`nowhere` is not host:port"] {
         assert!(problems.contains(part), "{part} in {problems}");
     }
 }

@@ -165,6 +165,11 @@ impl Writer {
                 place.part = partition_for_key(key.as_bytes(), place.of).0;
                 record.key(key)
             }
+            Placement::Pinned(part) => {
+                // The places of the first topic come first, by partition.
+                place = usize::try_from(part).ok().and_then(|at| places.get(at)).unwrap_or(&place).clone();
+                ProducerRecord { topic: place.topic.clone(), ..record }.partition(place.part)
+            }
         };
         (place, record)
     }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use broker::supervise::{BrokerSpec, ClusterSpec, LocalCluster, PortChoice, ProcessState};
 
 use super::{Ability, Disks, FabricSpec};
+use crate::chaos::clock;
 use crate::chaos::power::{self, ImageDisk};
 use crate::chaos::tool;
 
@@ -92,9 +94,10 @@ impl LocalBrokers {
     pub fn can(&self, ability: Ability) -> Result<(), String> {
         match ability {
             Ability::Trace if !tool::installed("strace") => Err("strace is not installed".to_owned()),
-            Ability::BoundedDisk if !matches!(self.disks, Disks::Tmpfs(_)) => {
+            Ability::BoundedDisk if self.disks == Disks::Plain => {
                 Err("its disks have no bound in this round".to_owned())
             }
+            Ability::Clock => clock::check(),
             Ability::Power if !matches!(self.disks, Disks::Image(_)) => {
                 Err("its disks are not images in this round".to_owned())
             }
@@ -145,6 +148,27 @@ impl LocalBrokers {
             }
         }
         Ok(())
+    }
+}
+
+/// The disks asked for, or the nearest to them that this machine lets the harness make.
+#[must_use]
+pub fn possible(disks: Disks) -> Disks {
+    /// Size of a disk that is made to see whether it can be.
+    const TRIED_BYTES: u64 = 16 << 20;
+    static CAN: OnceLock<(bool, bool)> = OnceLock::new();
+    let (images, memory) = *CAN.get_or_init(|| {
+        let can = |disks| {
+            let folder = tempfile::tempdir();
+            folder.is_ok_and(|folder| Volume::mount(folder.path(), disks).is_ok())
+        };
+        (power::check().is_ok() && can(Disks::Image(TRIED_BYTES)), can(Disks::Tmpfs(TRIED_BYTES)))
+    });
+    match disks {
+        Disks::Image(bytes) if !images && memory => Disks::Tmpfs(bytes),
+        Disks::Image(_) if !images => Disks::Plain,
+        Disks::Tmpfs(_) if !memory => Disks::Plain,
+        other => other,
     }
 }
 

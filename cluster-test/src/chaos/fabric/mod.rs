@@ -92,6 +92,8 @@ pub enum Ability {
     Power,
     /// Change bytes in the files of a stopped broker.
     Rot,
+    /// Take a broker's cable out: its network is gone, not only silent.
+    Unplug,
 }
 
 /// What data directories stand on.
@@ -120,6 +122,41 @@ pub struct FabricSpec {
     pub environment: BTreeMap<u32, BTreeMap<String, String>>,
     /// What data directories stand on.
     pub disks: Disks,
+}
+
+/// Which fabric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FabricKind {
+    /// Network namespaces of the harness's own.
+    Netns,
+    /// TCP proxies in the harness's process.
+    Proxy,
+}
+
+impl FabricKind {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Netns, Self::Proxy];
+
+    /// The name that people use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Netns => "netns",
+            Self::Proxy => "proxy",
+        }
+    }
+
+    /// Builds a cluster on it; starts nothing. Disks that this machine cannot make are replaced by simpler ones.
+    ///
+    /// # Errors
+    /// If the machine refuses.
+    pub async fn build(self, spec: &FabricSpec, seed: u64) -> Result<Box<dyn Fabric>> {
+        let spec = FabricSpec { disks: local::possible(spec.disks), ..spec.clone() };
+        Ok(match self {
+            Self::Netns => Box::new(netns::Netns::prepare(&spec, seed)?),
+            Self::Proxy => Box::new(proxy::ProxyFabric::prepare(&spec, seed).await?),
+        })
+    }
 }
 
 /// This machine cannot make a fabric.
@@ -191,6 +228,9 @@ pub trait Fabric: Send {
 
     /// Sets what links do, all at once where the fabric can. Links not named stay as they are.
     fn set_links(&mut self, links: &[(End, End, LinkState)]) -> BoxFuture<'_, Result<()>>;
+
+    /// Takes the cable of a broker out, or puts it back. Needs [`Ability::Unplug`].
+    fn plug(&mut self, id: u32, plugged: bool) -> BoxFuture<'_, Result<()>>;
 
     /// Makes every link whole.
     fn heal(&mut self) -> BoxFuture<'_, Result<()>>;

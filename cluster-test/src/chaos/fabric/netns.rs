@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use super::firewall::{self, GRPC_PORT, HTTP_PORT, PEER_PORT};
 use super::local::LocalBrokers;
 use super::shaper::Shaper;
-use super::{Ability, Disks, End, Fabric, FabricSpec, LinkState};
+use super::{Ability, End, Fabric, FabricSpec, LinkState};
 use crate::chaos::reach::{OnlyTo, Reach};
 use crate::chaos::tool;
 
@@ -117,17 +117,10 @@ impl Fabric for Netns {
 
     fn can(&self, ability: Ability) -> Result<(), String> {
         match ability {
-            Ability::OneWay | Ability::Reset | Ability::Rot => Ok(()),
             Ability::Delay | Ability::Loss | Ability::Hold => {
                 self.shaper.as_ref().map(|_| ()).map_err(Clone::clone)
             }
-            Ability::Trace if tool::installed("strace") => Ok(()),
-            Ability::Trace => Err("strace is not installed".to_owned()),
-            Ability::BoundedDisk if matches!(self.brokers.disks(), Disks::Tmpfs(_)) => Ok(()),
-            Ability::BoundedDisk => Err("its disks have no bound in this round".to_owned()),
-            Ability::Power if matches!(self.brokers.disks(), Disks::Image(_)) => Ok(()),
-            Ability::Power => Err("its disks are not images in this round".to_owned()),
-            Ability::Clock => Ok(()),
+            _ => self.brokers.can(ability),
         }
     }
 
@@ -174,8 +167,9 @@ impl Fabric for Netns {
         async move { Ok(self.brokers.cluster.resume(id)?) }.boxed()
     }
 
-    fn cut_power(&mut self, _ids: &[u32]) -> BoxFuture<'_, Result<()>> {
-        async { anyhow::bail!("its disks are not images") }.boxed()
+    fn cut_power(&mut self, ids: &[u32]) -> BoxFuture<'_, Result<()>> {
+        let ids = ids.to_vec();
+        async move { self.brokers.cut_power(&ids).await }.boxed()
     }
 
     fn set_links(&mut self, links: &[(End, End, LinkState)]) -> BoxFuture<'_, Result<()>> {
@@ -185,6 +179,12 @@ impl Fabric for Netns {
         self.links.retain(|_, state| *state != LinkState::Whole);
         let applied = self.apply();
         async { applied }.boxed()
+    }
+
+    fn plug(&mut self, id: u32, plugged: bool) -> BoxFuture<'_, Result<()>> {
+        let state = if plugged { "up" } else { "down" };
+        let set = tool::run("ip", &["link", "set", &format!("b{id}"), state], "").map(|_| ());
+        async { set }.boxed()
     }
 
     fn heal(&mut self) -> BoxFuture<'_, Result<()>> {

@@ -23,6 +23,9 @@ use crate::chaos::reach::{OnlyTo, Reach};
 /// Why links lose no packets here.
 const NO_PACKETS: &str = "proxies carry streams, of which no packet can get lost";
 
+/// Why there is nothing to unplug here.
+const NO_CABLES: &str = "brokers on loopback have no cables";
+
 /// Process numbers of the brokers that run, by id; the doors to peers ask them who dials.
 type Pids = Arc<Mutex<BTreeMap<u32, u32>>>;
 
@@ -149,6 +152,7 @@ impl Fabric for ProxyFabric {
     fn can(&self, ability: Ability) -> Result<(), String> {
         match ability {
             Ability::Loss => Err(NO_PACKETS.to_owned()),
+            Ability::Unplug => Err(NO_CABLES.to_owned()),
             _ => self.brokers.can(ability),
         }
     }
@@ -209,6 +213,10 @@ impl Fabric for ProxyFabric {
             Ok(())
         });
         async { set }.boxed()
+    }
+
+    fn plug(&mut self, _id: u32, _plugged: bool) -> BoxFuture<'_, Result<()>> {
+        async { bail!(NO_CABLES) }.boxed()
     }
 
     fn heal(&mut self) -> BoxFuture<'_, Result<()>> {
