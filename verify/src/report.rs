@@ -25,7 +25,7 @@ use crate::check::{Anomaly, Finding, Verdict, check};
 use crate::history::{Expectations, History};
 
 pub use self::counts::{Calls, FaultCounts, Reads, Sends, SentRecords};
-pub use self::gaps::{Gap, Gaps, WINDOW_MIN_MS};
+pub use self::gaps::{Gap, Gaps, WINDOW_MIN_MS, percentile};
 
 /// Findings of one kind that a report shows with their evidence; more are only counted.
 const SHOWN_OF_A_KIND: usize = 5;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use verify::report::{WINDOW_MIN_MS, percentile};
 
-use super::availability::{WINDOW_MIN_MS, Window, percentile};
+use super::availability::Window;
 use super::fabric::Disks;
 use super::fault::Outcome;
 use super::nemesis::Strike;
@@ -194,8 +195,12 @@ impl RunReport {
         self.rounds.iter().map(count).sum()
     }
 
-    fn windows(&self) -> impl Iterator<Item = &Window> {
-        self.rounds.iter().flat_map(|round| &round.windows)
+    /// Lengths of the windows that are meant, sorted. Unit: ms.
+    fn lengths(&self, meant: impl Fn(&Window) -> bool) -> Vec<u64> {
+        let windows = self.rounds.iter().flat_map(|round| &round.windows);
+        let mut lengths: Vec<u64> = windows.filter(|window| meant(window)).map(|window| window.ms).collect();
+        lengths.sort_unstable();
+        lengths
     }
 
     fn faults(&self, outcome: &str) -> impl Iterator<Item = &FaultReport> {
@@ -253,7 +258,7 @@ impl RunReport {
         kinds.dedup();
         let mut row = |name: &str, counts: [usize; 3], lengths: Vec<u64>| {
             let [installed, skipped, unclear] = counts;
-            let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(lengths.iter().copied(), percent));
+            let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(&lengths, percent));
             let windows = lengths.len();
             let _ = writeln!(
                 text,
@@ -262,17 +267,12 @@ impl RunReport {
         };
         let count = |kind, outcome| self.faults(outcome).filter(|fault| fault.kind == kind).count();
         for kind in kinds {
-            let during = self.windows().filter(|window| window.during == Some(kind)).map(|window| window.ms);
-            row(
-                kind,
-                ["installed", "skipped", "indeterminate"].map(|outcome| count(kind, outcome)),
-                during.collect(),
-            );
+            let during = self.lengths(|window| window.during == Some(kind));
+            row(kind, ["installed", "skipped", "indeterminate"].map(|outcome| count(kind, outcome)), during);
         }
-        let calm = self.windows().filter(|window| window.during.is_none()).map(|window| window.ms);
-        row("(no fault)", [0; 3], calm.collect());
+        row("(no fault)", [0; 3], self.lengths(|window| window.during.is_none()));
         let all = ["installed", "skipped", "indeterminate"].map(|outcome| self.faults(outcome).count());
-        row("all", all, self.windows().map(|window| window.ms).collect());
+        row("all", all, self.lengths(|_| true));
         let _ = writeln!(
             text,
             "  (windows: times of {WINDOW_MIN_MS} ms or more in which a partition acknowledged nothing)"
@@ -285,18 +285,17 @@ impl RunReport {
     /// # Errors
     /// Never in practice: every value has a JSON form.
     pub fn line(&self, seed: u64, commit: &str) -> serde_json::Result<String> {
-        let lengths: Vec<u64> = self.windows().map(|window| window.ms).collect();
-        let quorum = self.windows().filter(|window| window.quorum).map(|window| window.ms);
+        let (lengths, quorum) = (self.lengths(|_| true), self.lengths(|window| window.quorum));
         serde_json::to_string(&Line {
             rounds: self.rounds.len(),
             acked: self.sum(|round| round.acked),
             lost: self.sum(|round| round.lost),
             duplicated: self.sum(|round| round.duplicated),
             violations: self.violations(),
-            unavailable_ms_p50: percentile(lengths.iter().copied(), 50),
-            unavailable_ms_p99: percentile(lengths.iter().copied(), 99),
-            unavailable_ms_max: percentile(lengths.iter().copied(), 100),
-            quorum_unavailable_ms_p99: percentile(quorum, 99),
+            unavailable_ms_p50: percentile(&lengths, 50),
+            unavailable_ms_p99: percentile(&lengths, 99),
+            unavailable_ms_max: percentile(&lengths, 100),
+            quorum_unavailable_ms_p99: percentile(&quorum, 99),
             windows: lengths.len(),
             unknown: self.sum(|round| round.unknown),
             lone_writes: self.sum(|round| round.lone_writes),
@@ -321,7 +320,7 @@ mod tests {
     use super::*;
 
     fn window(ms: u64, during: Option<&'static str>, quorum: bool) -> Window {
-        Window { partition: 0, from_ms: 0, ms, during, quorum }
+        Window { place: "t/0".to_owned(), from_ms: 0, ms, during, quorum }
     }
 
     fn fault(kind: &'static str, outcome: &'static str, detail: &str) -> FaultReport {

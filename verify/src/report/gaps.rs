@@ -34,7 +34,7 @@ pub struct Gaps {
     pub partitions: Vec<Gap>,
 }
 
-/// The longest gap of one partition.
+/// A gap of one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// Topic and partition as `topic/3`.
@@ -63,6 +63,26 @@ struct Length {
     ended: bool,
 }
 
+impl Gap {
+    /// Every gap of at least [`WINDOW_MIN_MS`], by partition and time.
+    #[must_use]
+    pub fn windows(history: &History) -> Vec<Self> {
+        let mut windows = Vec::new();
+        for ((topic, part), steps) in steps(history) {
+            let long = lengths(steps).into_iter().filter(|gap| gap.ns >= WINDOW_MIN_MS * NS_PER_MS);
+            windows.extend(long.map(|gap| gap.at(&topic, part)));
+        }
+        windows
+    }
+}
+
+impl Length {
+    fn at(self, topic: &str, part: u32) -> Gap {
+        let (ms, from_ms) = (self.ns / NS_PER_MS, self.from / NS_PER_MS);
+        Gap { place: format!("{topic}/{part}"), ms, from_ms, ended: self.ended }
+    }
+}
+
 impl Gaps {
     /// Finds the gaps of a history.
     #[must_use]
@@ -80,12 +100,7 @@ impl Gaps {
                 }
             }
             gaps.longest_ms = gaps.longest_ms.max(longest.ns / NS_PER_MS);
-            gaps.partitions.push(Gap {
-                place: format!("{topic}/{part}"),
-                ms: longest.ns / NS_PER_MS,
-                from_ms: longest.from / NS_PER_MS,
-                ended: longest.ended,
-            });
+            gaps.partitions.push(longest.at(&topic, part));
         }
         windows.sort_unstable();
         gaps.windows = windows.len() as u64;
@@ -153,7 +168,8 @@ fn lengths(steps: Steps) -> Vec<Length> {
 }
 
 /// The value of a sorted list that `percent` of it are not above; 0 of nothing.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
+#[must_use]
+pub fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use verify::history::Recorder;
+use verify::history::{Expectations, Recorder};
 use verify::workload::{FinalReadSpec, FinalReads, ProgressWatch, Workload, final_read};
 use wire::pb::CreateTopicRequest;
 
@@ -87,6 +87,7 @@ async fn play(spec: &RoundSpec, report: &mut RoundReport) -> Result<()> {
     let begun = Instant::now();
     let clock = Arc::new(move || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let recorder = Recorder::file(clock, &spec.history())?;
+    recorder.expect(Expectations { replicas: spec.plan.replicas, ..Expectations::default() });
     let mut stage = Stage::set(spec, recorder).await?;
     let played = stage.play(report).await;
     // Whatever happened: the brokers' own words are the first thing that anybody wants to read.
@@ -102,8 +103,6 @@ async fn play(spec: &RoundSpec, report: &mut RoundReport) -> Result<()> {
 /// What a round leaves for its judge, beside the history.
 #[derive(Debug)]
 struct Evidence {
-    /// Beginning and end of the workload. Unit: ns since the round began.
-    span: (u64, u64),
     troubles: Vec<Trouble>,
     alone: Vec<Alone>,
     reads: FinalReads,
@@ -155,17 +154,14 @@ impl<'a> Stage<'a> {
         let client = self.fabric.client(&Reach::All);
         let workload = Workload::new(load::workload(self.plan, client.clone()), self.recorder.clone())?;
         let (progress, stop) = (workload.progress(), CancellationToken::new());
-        let begin = self.recorder.now();
         let ended = stop.clone();
-        let recorder = self.recorder.clone();
         let story = async {
             let told = self.tell(&progress, report).await;
-            let end = recorder.now();
             ended.cancel();
-            told.map(|()| end)
+            told
         };
-        let (counts, end) = tokio::join!(workload.run(stop), story);
-        let end = end?;
+        let (counts, told) = tokio::join!(workload.run(stop), story);
+        told?;
         report.acked = counts.partitions.values().map(|partition| partition.acked).sum();
         report.unknown = counts.total(|worker| worker.unknown);
         report.failed = counts.total(|worker| worker.failed);
@@ -175,7 +171,7 @@ impl<'a> Stage<'a> {
         self.nemesis.watch(self.fabric.as_ref())?;
         self.recorder.finish()?;
         let (troubles, alone) = (std::mem::take(&mut self.troubles), std::mem::take(&mut self.alone));
-        Ok(Evidence { span: (begin, end), troubles, alone, reads })
+        Ok(Evidence { troubles, alone, reads })
     }
 
     async fn tell(&mut self, progress: &ProgressWatch, report: &mut RoundReport) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The verdict on a round: its history judged as every history is, and what only a harness can know beside it.
 
 use anyhow::{Context, Result};
-use verify::check::{Anomaly, Expectations, check};
+use verify::check::{Anomaly, check};
 use verify::history::History;
 
 use super::{Evidence, RoundSpec};
@@ -13,10 +13,8 @@ use crate::chaos::report::RoundReport;
 /// # Errors
 /// If the history cannot be read back.
 pub(super) fn judge(spec: &RoundSpec, evidence: &Evidence, report: &mut RoundReport) -> Result<()> {
-    let plan = &spec.plan;
     let history = History::read(&[spec.history()]).context("reading the history back")?;
-    let expectations = Expectations { replicas: plan.replicas, ..Expectations::default() };
-    let verdict = check(&history, &expectations);
+    let verdict = check(&history, &history.expectations.unwrap_or_default());
     report.lost = verdict.count(Anomaly::LostWrite);
     report.duplicated = verdict.count(Anomaly::Duplicate);
     report.replicas = evidence.reads.replicas;
@@ -36,6 +34,6 @@ pub(super) fn judge(spec: &RoundSpec, evidence: &Evidence, report: &mut RoundRep
         report.lone_writes += tried;
         report.findings.extend(findings);
     }
-    report.windows = windows(&history, plan.partitions, evidence.span, &evidence.troubles);
+    report.windows = windows(&history, &evidence.troubles);
     Ok(())
 }
