@@ -80,6 +80,23 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn what_a_killed_process_left_unsynced_outlives_a_power_cut_once_it_was_believed() {
+    for seed in 1..=3 {
+        for nth in 1..=operations(seed) {
+            let disk = FaultyDisk::new(seed.wrapping_mul(1_000_003) ^ nth);
+            disk.power_off_at(nth);
+            let Ok((mut sim, _)) = Sim::open(&disk, seed) else { continue };
+            run(&mut sim);
+            let mut sim = sim.kill(seed + 1);
+            for _ in 0..3 {
+                sim.act();
+            }
+            sim.crash(seed + 2);
+        }
+    }
+}
+
+#[test]
 fn many_crashes_of_one_directory_lose_nothing_acknowledged() {
     for seed in 100..130 {
         let disk = FaultyDisk::new(seed);

@@ -73,6 +73,11 @@ impl SnapshotFiles {
     /// # Errors
     /// [`SnapshotError::NoneWhole`] if there are files and none can be used.
     pub(crate) fn load(&self) -> Result<Option<Loaded>, SnapshotError> {
+        if self.disk.exists(&self.dir) {
+            // A process that was killed may have left a name that it had not synced; the log is purged behind what is
+            // loaded here.
+            self.disk.sync_dir(&self.dir)?;
+        }
         let indexes = self.indexes()?;
         let mut newest_reason = None;
         for index in indexes.iter().rev() {

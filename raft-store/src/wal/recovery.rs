@@ -134,7 +134,11 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, root: &Path, config: &WalConfig) -> 
     for directory in [layout::wal_dir(root), layout::checkpoint_dir(root)] {
         disk.create_dir_all(&directory)?;
     }
-    disk.sync_dir(root)?;
+    // What is believed from here on must outlive a power cut: a process that was killed may have left names and frames
+    // that it had not synced, which its successor sees all the same.
+    for directory in [layout::wal_dir(root), layout::checkpoint_dir(root), root.to_path_buf()] {
+        disk.sync_dir(&directory)?;
+    }
     let checkpoints = load_checkpoints(&**disk, root, &mut report)?;
     let base = checkpoints.kept.last();
     report.checkpoint = base.map(|base| base.id);
@@ -153,6 +157,11 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, root: &Path, config: &WalConfig) -> 
         let next_first =
             headers[at + 1..].iter().find_map(|(_, header)| header.map(|header| header.first_lsn));
         let file = disk.open(&layout::wal_file(root, *seq), OpenOptions::default())?;
+        if at + 2 >= headers.len() {
+            // A file is begun only when all before it is durable: only the newest can hold frames that are not, and the
+            // one before it if the newest was not begun whole.
+            file.sync_data()?;
+        }
         let mut image = FileImage::new(file, std::mem::take(&mut buffer))?;
         let (first, bytes) = match header {
             Some(header) => {
