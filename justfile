@@ -37,6 +37,10 @@ demo *ARGS:
 chaos *ARGS:
     cargo run --release --locked -p cluster-test --bin chaos -- {{ARGS}}
 
+# Whole clusters in simulated time under faults: `just sim --seeds 0..100`, `just sim --replay 17`.
+sim *ARGS:
+    cargo run --release --locked -p cluster-test --bin sim -- {{ARGS}}
+
 # The WAL's figures against bare fdatasync, in one run.
 bench:
     cargo bench --locked -p raft-store

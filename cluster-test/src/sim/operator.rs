@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use verify::history::{FaultOutcome, Recorder};
 use wire::pb;
 
-use super::clients::TOPIC;
+use super::clients::REPLICAS;
 use super::fault::FaultKind;
+use super::load::TOPIC;
 use super::trace::Trace;
 
 /// Between two looks for a job. Unit: simulated.
@@ -114,7 +115,7 @@ async fn create(client: &Client, number: u32) -> Result<(), ClientError> {
     let request = pb::CreateTopicRequest {
         name: format!("extra-{number}"),
         partitions: 1,
-        replication_factor: 3,
+        replication_factor: REPLICAS,
         ..pb::CreateTopicRequest::default()
     };
     client.admin().create_topic(request).await.map(|_| ())

@@ -30,6 +30,8 @@ pub struct SeedReport {
     pub events: u64,
     /// Simulated milliseconds.
     pub sim_ms: u64,
+    /// Milliseconds of a processor that the run took; not part of what must be equal in two runs.
+    pub cpu_ms: u64,
     /// Records acked.
     pub acked: u64,
     /// Faults installed.

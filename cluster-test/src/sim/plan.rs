@@ -10,6 +10,7 @@ use broker::config::BrokerConfig;
 use broker::runtime::Random;
 
 use super::fault::FaultKind;
+use super::load::Load;
 use super::options::SimConfig;
 
 /// One seed's choices.
@@ -40,21 +41,6 @@ pub struct Settings {
     wal_pool_files: u32,
     segment_bytes: u64,
     flush_interval_ms: u64,
-}
-
-/// What the clients do.
-#[derive(Debug, Clone)]
-pub struct Load {
-    /// Time between two sends of a writer.
-    pub pace: Duration,
-    /// Size of a value. Unit: bytes.
-    pub value_bytes: u32,
-    /// Records of a writer on their way at once.
-    pub window: u32,
-    /// Time after which a send without an outcome is given up. Unit: ms.
-    pub delivery_timeout_ms: u32,
-    /// Replicas that must be in sync before a write with acks=all is begun.
-    pub min_insync: u32,
 }
 
 /// What happens to the cluster.
@@ -94,18 +80,6 @@ impl Settings {
         config.limits.tail_cache_bytes = 4 * MIB;
         config.topics.default_partitions = 3;
         config.topics.default_rf = 3;
-    }
-}
-
-impl Load {
-    fn draw(random: &Random) -> Self {
-        Self {
-            pace: Duration::from_millis(pick(random, &[10, 20, 50])),
-            value_bytes: pick(random, &[16, 64, 400, 2_000]),
-            window: pick(random, &[1, 8, 32]),
-            delivery_timeout_ms: pick(random, &[3_000, 8_000, 20_000]),
-            min_insync: pick(random, &[1, 1, 2]),
-        }
     }
 }
 

@@ -5,37 +5,57 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
-use verify::history::Recorder;
+use verify::check::{Expectations, check};
+use verify::history::{Event, History, Recorder};
+use verify::workload::FinalReads;
 
-use super::clients::{Clients, MACHINES, Stage};
+use super::clients::{Clients, REPLICAS};
+use super::load::MACHINES;
 use super::nemesis::Nemesis;
 use super::operator::Operator;
 use super::options::{SeedReport, SimConfig};
 use super::plan::Plan;
+use super::stage::Stage;
 use super::trace::Trace;
 use super::world::World;
 
 /// Time for a fresh cluster to form. Unit: simulated.
 const FORM_WITHIN: Duration = Duration::from_secs(30);
+/// Time after the heal in which every partition must take writes again. Unit: simulated.
+const WRITABLE_WITHIN: Duration = Duration::from_secs(10);
 /// Time after the heal in which every client must get on. Unit: simulated.
 const LIVE_WITHIN: Duration = Duration::from_secs(15);
-/// Time for the clients to end, and for the last look. Unit: simulated.
+/// Time for the clients to end, which waits for outcomes. Unit: simulated.
 const END_WITHIN: Duration = Duration::from_secs(60);
+/// Time for the final read, above all bounds within it. Unit: simulated.
+const LOOK_WITHIN: Duration = Duration::from_secs(200);
+
+/// What a seed leaves behind.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What became of it.
+    pub report: SeedReport,
+    /// What happened, with the lines of the history if lines were kept.
+    pub trace: Trace,
+    /// What clients asked and were told, and the faults.
+    pub history: Vec<Event>,
+}
 
 /// Runs one seed. One seed a process: state of a thread outlives a run and would leak into the next.
 ///
 /// # Errors
 /// If the harness itself broke.
-pub fn run_seed(seed: u64, config: &SimConfig) -> Result<(SeedReport, Trace)> {
+pub fn run_seed(seed: u64, config: &SimConfig) -> Result<Outcome> {
     let mut run = Run::new(seed, config);
     run.all(config)?;
-    Ok(run.finish())
+    run.finish()
 }
 
 struct Run {
     world: World,
     stage: Arc<Stage>,
     nemesis: Nemesis,
+    recorder: Recorder,
     report: SeedReport,
 }
 
@@ -52,14 +72,14 @@ impl Run {
             trace: world.trace.clone(),
             stage: stage.clone(),
             operator,
-            recorder,
+            recorder: recorder.clone(),
         };
         for machine in 0..MACHINES {
             let clients = clients.clone();
             world.add_clients(&format!("clients-{machine}"), move || clients.clone().run(machine));
         }
         let report = SeedReport { seed, nodes: world.plan.nodes, ..SeedReport::default() };
-        Self { world, stage, nemesis, report }
+        Self { world, stage, nemesis, recorder, report }
     }
 
     fn all(&mut self, config: &SimConfig) -> Result<()> {
@@ -81,22 +101,26 @@ impl Run {
             return Ok(());
         }
         stage.last_look.cancel();
-        if !self.until(END_WITHIN, || stage.done.load(Ordering::Relaxed))? {
-            self.fails("the last look does not end".to_owned());
+        if !self.until(LOOK_WITHIN, || stage.final_reads().is_some())? {
+            self.fails("the final read does not end".to_owned());
         }
         Ok(())
     }
 
-    /// Every client must get on.
+    /// Every partition takes writes, and every client gets on.
     fn live(&mut self) -> Result<()> {
         let (stage, before) = (self.stage.clone(), self.stage.progress());
-        let idle = || -> Vec<u32> {
-            let now = stage.progress();
-            let all = 1..=MACHINES * 3;
-            all.filter(|worker| now.get(worker) <= before.get(worker)).collect()
-        };
-        if !self.until(LIVE_WITHIN, || idle().is_empty())? {
-            self.fails(format!("workers {:?} got nowhere within {LIVE_WITHIN:?} after the heal", idle()));
+        let healed = self.world.elapsed();
+        let unwritten = || stage.progress().idle_partitions(&before);
+        if !self.until(WRITABLE_WITHIN, || unwritten().is_empty())? {
+            let partitions = unwritten().join(" ");
+            self.fails(format!("{partitions}: no write was acked within {WRITABLE_WITHIN:?} after the heal"));
+        }
+        let left = LIVE_WITHIN.saturating_sub(self.world.elapsed() - healed);
+        if !self.until(left, || stage.progress().idle_workers(&before).is_empty())? {
+            for worker in stage.progress().idle_workers(&before) {
+                self.fails(format!("worker got nowhere within {LIVE_WITHIN:?} after the heal: {worker:?}"));
+            }
         }
         Ok(())
     }
@@ -119,18 +143,53 @@ impl Run {
         self.report.liveness_failures.push(what);
     }
 
-    fn finish(self) -> (SeedReport, Trace) {
-        let Self { world, stage, nemesis, mut report } = self;
+    /// Every replica was read, to the end that a quorum proves.
+    fn judge_final_reads(&mut self) -> Option<FinalReads> {
+        match self.stage.final_reads()? {
+            Ok(reads) => {
+                for trouble in &reads.troubles {
+                    self.fails(format!("final read: {trouble}"));
+                }
+                Some(reads)
+            }
+            Err(error) => {
+                self.fails(format!("final read: {error}"));
+                None
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Outcome> {
+        let read = self.judge_final_reads();
+        let Self { world, stage, nemesis, recorder, mut report } = self;
+        recorder.finish()?;
+        let history = recorder.take_events();
+        for event in &history {
+            world.trace.note_at(event.t, serde_json::to_string(event)?);
+        }
         report.violations = nemesis.violations().to_vec();
-        report.violations.extend(stage.ledger().verdict());
+        // Without a final read there is a liveness failure already; what clients saw is judged all the same.
+        let replicas = if read.is_some() { REPLICAS } else { 0 };
+        let expectations = Expectations { replicas, ..Expectations::default() };
+        let joined = History::from_events(vec![(format!("seed-{}", report.seed), history.clone())])?;
+        let verdict = check(&joined, &expectations);
+        report.violations.extend(verdict.findings.iter().map(ToString::to_string));
         for violation in &report.violations {
             world.trace.note(format_args!("violation: {violation}"));
         }
-        report.acked = stage.acked.load(Ordering::Relaxed);
+        report.acked = stage.progress().acked();
         report.faults = nemesis.installed();
         report.hash = format!("{:016x}", world.trace.hash());
         report.events = world.trace.events();
         report.sim_ms = u64::try_from(world.elapsed().as_millis()).unwrap_or(u64::MAX);
-        (report, world.trace)
+        report.cpu_ms = cpu_ms();
+        Ok(Outcome { report, trace: world.trace, history })
     }
+}
+
+/// Time of a processor that this process has used.
+fn cpu_ms() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let part = |value, unit: i64| u64::try_from(i64::from(value) * unit).unwrap_or(0);
+    part(used.tv_sec, 1_000) + part(used.tv_nsec, 1) / 1_000_000
 }

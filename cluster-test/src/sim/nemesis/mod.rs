@@ -194,7 +194,8 @@ impl Nemesis {
             FaultKind::Wipe => self.wipe(world),
             FaultKind::Transfer => {
                 let to = u32::try_from(self.random.range(1..u64::from(world.plan.nodes) + 1)).unwrap_or(1);
-                let partition = u32::try_from(self.random.range(0..3)).unwrap_or(0);
+                let partitions = u64::from(world.plan.load.partitions);
+                let partition = u32::try_from(self.random.range(0..partitions)).unwrap_or(0);
                 self.operator.ask(Job::Transfer { partition, to })
             }
             FaultKind::CreateTopic => self.operator.ask(Job::CreateTopic),
