@@ -118,7 +118,10 @@ fn producer(random: &Random, acks: Acks) -> ProducerConfig {
         idempotent: (acks == Acks::All && random.range(0..5) == 0).then_some(false),
         linger_ms: pick(random, &[0, 5, 20]),
         batch_size: pick(random, &[1_024, 16_384]),
-        compression: pick(random, &[Compression::None, Compression::None, Compression::Lz4, Compression::Zstd]),
+        compression: pick(
+            random,
+            &[Compression::None, Compression::None, Compression::Lz4, Compression::Zstd],
+        ),
         max_in_flight: pick(random, &[1, 5, 5]),
         delivery_timeout_ms,
         max_block_ms: delivery_timeout_ms,

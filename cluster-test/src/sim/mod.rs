@@ -22,10 +22,10 @@ mod trace;
 mod world;
 
 pub use fault::FaultKind;
+pub use load::{Load, Workers};
 pub use nemesis::Nemesis;
 pub use operator::{Job, Operator};
 pub use options::{SeedReport, SimConfig};
-pub use load::{Load, Workers};
 pub use plan::{FaultPlan, Plan, Settings};
 pub use run::{Outcome, run_seed};
 pub use station::{Exit, Phase, Station};
