@@ -306,11 +306,7 @@ async fn open_storage(config: &BrokerConfig, seams: &Seams) -> Result<Storage, S
     seams
         .io
         .run(move || {
-            if disk.exists(&layout::meta_properties(&root)) {
-                disk.create_dir_all(&root)?;
-            } else {
-                disk::create_dir_all_durable(disk.as_ref(), &root)?;
-            }
+            disk::create_dir_durably(disk.as_ref(), &root, 1)?;
             let lock = match disk.lock(&layout::lock_file(&root)) {
                 Err(DiskError::Locked { .. }) => return Err(StartError::Locked(root)),
                 other => other?,

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use aligned::AlignedBuf;
-pub use durable_dir::create_dir_all_durable;
+pub use durable_dir::create_dir_durably;
 pub use io::{Io, Submit};
 pub use os::OsDisk;
 

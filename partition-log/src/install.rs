@@ -79,8 +79,12 @@ impl SegmentWriter {
 /// # Errors
 /// [`LogError::Disk`].
 pub fn discard_incoming(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
-    disk.remove_dir_all(&incoming(dir))?;
-    Ok(disk.sync_dir(dir)?)
+    let incoming = incoming(dir);
+    if disk.exists(&incoming) {
+        disk.remove_dir_all(&incoming)?;
+        disk.sync_dir(dir)?;
+    }
+    Ok(())
 }
 
 impl PartitionLog {
@@ -115,9 +119,7 @@ impl PartitionLog {
             }
         }
         disk.sync_dir(dir)?;
-        if disk.exists(&from) {
-            discard_incoming(&*disk, dir)?;
-        }
+        discard_incoming(&*disk, dir)?;
         recovery::open(disk, dir, config, Some(state), None)
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn open(
     restore: Option<StateSnapshot>,
     mark: Option<CutMark>,
 ) -> Result<(PartitionLog, OpenReport), LogError> {
-    create_dir(&*disk, dir)?;
+    disk::create_dir_durably(&*disk, dir, 1)?;
     let fresh = restore.is_none();
     let mut state = restore.unwrap_or_default();
     if let Some(mark) = mark
@@ -69,24 +69,6 @@ pub(crate) fn open(
         producers: state.producers,
     };
     Ok((log, report))
-}
-
-/// Creates the directory and makes its name, and those of parents that were missing, durable.
-fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
-    if disk.exists(dir) {
-        return Ok(());
-    }
-    let missing: Vec<&Path> = dir
-        .ancestors()
-        .take_while(|path| !path.as_os_str().is_empty() && !disk.exists(path))
-        .filter_map(Path::parent)
-        .collect();
-    disk.create_dir_all(dir)?;
-    for parent in missing.into_iter().rev() {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        disk.sync_dir(parent)?;
-    }
-    Ok(())
 }
 
 fn read_floor(disk: &dyn Disk, dir: &Path) -> Result<u64, LogError> {

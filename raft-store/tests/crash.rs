@@ -110,3 +110,26 @@ fn many_crashes_of_one_directory_lose_nothing_acknowledged() {
         }
     }
 }
+
+/// A killed process leaves writes that nobody synced, a failed fsync leaves pages that the cache believes to be on the
+/// device: both are read by the next start, which tells everybody that it has them.
+#[test]
+fn what_a_restart_finds_survives_the_next_loss_of_power() {
+    for seed in 0..150 {
+        let disk = FaultyDisk::new(seed);
+        let (mut sim, _) = Sim::open(&disk, seed).unwrap();
+        for round in 0..6 {
+            if round % 2 == 0 {
+                disk.fail_sync(1 + sim.below(40));
+            }
+            let acts = 20 + sim.below(40);
+            for _ in 0..acts {
+                if !sim.act() {
+                    break;
+                }
+            }
+            sim = sim.kill(seed * 100 + round);
+            sim = sim.crash(seed * 100 + round + 50);
+        }
+    }
+}

@@ -117,10 +117,7 @@ impl SnapshotFiles {
     }
 
     pub(crate) fn save_now(&self, index: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-        if !self.disk.exists(&self.dir) {
-            self.disk.create_dir_all(&self.dir)?;
-            self.disk.sync_dir(self.dir.parent().unwrap_or(Path::new(".")))?;
-        }
+        disk::create_dir_durably(self.disk.as_ref(), &self.dir, 1)?;
         frame::write_framed(self.disk.as_ref(), &self.file(index), MAGIC, VERSION, bytes)?;
         let indexes = self.indexes()?;
         for old in indexes.iter().rev().skip(KEPT) {

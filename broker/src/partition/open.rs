@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use disk::{Disk, DiskError};
 use openraft::async_runtime::WatchReceiver;
-use partition_log::{CutMark, LogConfig, LogError, PartitionLog};
+use partition_log::{CutMark, LogConfig, LogError, PartitionLog, discard_incoming};
 use raft_store::{BrokerRef, GroupMark, StoredMembership, layout};
 use tokio_util::sync::CancellationToken;
 use wire::ids::Offset;
@@ -179,11 +179,10 @@ fn has_segments(disk: &dyn Disk, dir: &Path) -> Result<bool, DiskError> {
 fn open_log(seams: LogSeams, config: LogConfig, mark: Option<GroupMark>) -> Result<ReplicaLog, OpenError> {
     let (identity, disk) = (&seams.identity, &seams.disk);
     let failed = |error: DiskError| OpenError::Failed(error.to_string());
-    disk.create_dir_all(&identity.dir).map_err(failed)?;
-    // Up to the data directory: `groups` is a new name in it.
-    for dir in identity.dir.ancestors().skip(1).take(3) {
-        disk.sync_dir(dir).map_err(failed)?;
-    }
+    // Up to the data directory: shard and `groups` may be new names as well.
+    disk::create_dir_durably(disk.as_ref(), &identity.dir, 3).map_err(failed)?;
+    // What was pulled before a restart may stand in the page cache only, if it was a sync that failed (I3).
+    discard_incoming(disk.as_ref(), &identity.dir).map_err(log_error)?;
     let restored = mark
         .filter(|mark| mark.state_index > 0)
         .map(|mark| restore(disk.as_ref(), &identity.dir, &mark))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use disk::{Disk, Io};
+use disk::{Disk, DiskError, Io};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use partition_log::{LogError, LogReader, SegmentInfo, SegmentWriter};
@@ -125,7 +125,7 @@ async fn pull_segment(
 ) -> io::Result<()> {
     let (disk, dir, reader) = (log.disk().clone(), log.identity().dir.clone(), log.reader());
     let opened = io.run(move || open_writer(disk, &dir, &reader, &segment)).await;
-    let Some((writer, mut position)) = opened.map_err(io::Error::other)? else { return Ok(()) };
+    let Some((writer, mut position)) = opened.map_err(|error| stored(log, error))? else { return Ok(()) };
     let writer = Arc::new(writer);
     while position < segment.len {
         let began = Instant::now();
@@ -141,12 +141,22 @@ async fn pull_segment(
         }
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let target = writer.clone();
-        io.run(move || target.write_at(position, &bytes)).await.map_err(io::Error::other)?;
+        let written = io.run(move || target.write_at(position, &bytes)).await;
+        written.map_err(|error| stored(log, error))?;
         position += count;
         tokio::time::sleep_until(began + pause_of(count)).await;
     }
     let writer = Arc::into_inner(writer).ok_or_else(|| io::Error::other("a range is still being written"))?;
-    io.run(move || writer.finish(&segment)).await.map_err(io::Error::other)
+    io.run(move || writer.finish(&segment)).await.map_err(|error| stored(log, error))
+}
+
+/// A write or sync that failed ends the broker: nobody knows what the files hold, and a later sync that works proves
+/// nothing (I3). A full disk and what is wrong with the peer's bytes do not: the leader offers again.
+fn stored(log: &ReplicaLog, error: LogError) -> io::Error {
+    if matches!(&error, LogError::Disk(cause) if !matches!(cause, DiskError::Full { .. })) {
+        log.stop(&format!("pulled segments of group {} cannot be stored: {error}", log.group()));
+    }
+    io::Error::other(error)
 }
 
 /// The writer of a segment and where to go on; `None` if this replica has the very bytes already.

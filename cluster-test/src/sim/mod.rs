@@ -10,6 +10,7 @@ mod clients;
 mod device;
 mod fault;
 mod load;
+mod logs;
 mod nemesis;
 mod net;
 mod operator;
@@ -23,6 +24,7 @@ mod world;
 
 pub use fault::FaultKind;
 pub use load::{Load, Workers};
+pub use logs::Logs;
 pub use nemesis::Nemesis;
 pub use operator::{Job, Operator};
 pub use options::{SeedReport, SimConfig};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::logs::Logs;
+
 /// How seeds are run; equal for all seeds of a sweep.
 #[derive(Debug, Clone)]
 pub struct SimConfig {
@@ -15,6 +17,8 @@ pub struct SimConfig {
     pub faults: bool,
     /// Keeps the lines of the trace for people.
     pub keep_trace: bool,
+    /// Where the brokers' logs go, if anywhere.
+    pub logs: Logs,
 }
 
 /// What became of one seed.

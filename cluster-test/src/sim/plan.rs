@@ -76,7 +76,7 @@ impl Settings {
         storage.segment_bytes = self.segment_bytes;
         storage.flush_interval_ms = self.flush_interval_ms;
         storage.wal_outstanding_max = 128 * MIB;
-        storage.reject_free_bytes = 16 * MIB;
+        storage.reject_free_bytes = 8 * MIB;
         config.limits.tail_cache_bytes = 4 * MIB;
         config.topics.default_partitions = 3;
         config.topics.default_rf = 3;

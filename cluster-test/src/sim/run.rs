@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
-use verify::check::{Expectations, check};
+use verify::check::{Expectations, Verdict, check};
 use verify::history::{Event, History, Recorder};
 use verify::workload::FinalReads;
 
@@ -29,6 +29,9 @@ const LIVE_WITHIN: Duration = Duration::from_secs(15);
 const END_WITHIN: Duration = Duration::from_secs(60);
 /// Time for the final read, above all bounds within it. Unit: simulated.
 const LOOK_WITHIN: Duration = Duration::from_secs(200);
+
+/// Findings of one anomaly that are told; the rest is counted.
+const TOLD_MAX: usize = 3;
 
 /// What a seed leaves behind.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ struct Run {
 impl Run {
     fn new(seed: u64, config: &SimConfig) -> Self {
         let mut world = World::new(Plan::draw(seed, config), config.keep_trace);
+        config.logs.follow(&world.clock);
         let clock = world.clock.clone();
         let recorder = Recorder::memory(Arc::new(move || clock.now_ns()));
         let (stage, operator) = (Arc::new(Stage::default()), Arc::new(Operator::default()));
@@ -173,7 +177,7 @@ impl Run {
         let expectations = Expectations { replicas, ..Expectations::default() };
         let joined = History::from_events(vec![(format!("seed-{}", report.seed), history.clone())])?;
         let verdict = check(&joined, &expectations);
-        report.violations.extend(verdict.findings.iter().map(ToString::to_string));
+        report.violations.extend(told(&verdict));
         for violation in &report.violations {
             world.trace.note(format_args!("violation: {violation}"));
         }
@@ -187,9 +191,23 @@ impl Run {
     }
 }
 
+/// The first findings of each anomaly, and how many more there are.
+fn told(verdict: &Verdict) -> Vec<String> {
+    let mut told = Vec::new();
+    for (anomaly, count) in &verdict.counts {
+        let of_it = verdict.findings.iter().filter(|finding| finding.anomaly == *anomaly);
+        told.extend(of_it.take(TOLD_MAX).map(ToString::to_string));
+        let more = count.saturating_sub(TOLD_MAX as u64);
+        if more > 0 {
+            told.push(format!("{anomaly}: {more} more"));
+        }
+    }
+    told
+}
+
 /// Time of a processor that this process has used.
 fn cpu_ms() -> u64 {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    let part = |value, unit: i64| u64::try_from(i64::from(value) * unit).unwrap_or(0);
-    part(used.tv_sec, 1_000) + part(used.tv_nsec, 1) / 1_000_000
+    let used = Duration::try_from(used).unwrap_or_default();
+    u64::try_from(used.as_millis()).unwrap_or(u64::MAX)
 }

@@ -55,6 +55,8 @@ struct Life {
     phase: Phase,
     /// The simulation broke the disk under this life: a fatal end is expected.
     broken: bool,
+    /// The disk is full, whatever life it is.
+    full: bool,
     stop: CancellationToken,
 }
 
@@ -94,7 +96,13 @@ pub(super) fn wall_ms(clock: &SimClock) -> i64 {
 impl Station {
     pub(super) fn new(id: u32, plan: Arc<Plan>, clock: SimClock, trace: Trace) -> Arc<Self> {
         let seed = plan.derive(0xD15C, u64::from(id));
-        let life = Life { number: 0, phase: Phase::Down, broken: false, stop: CancellationToken::new() };
+        let life = Life {
+            number: 0,
+            phase: Phase::Down,
+            broken: false,
+            full: false,
+            stop: CancellationToken::new(),
+        };
         Arc::new(Self {
             id,
             name: name_of(id),
@@ -120,7 +128,15 @@ impl Station {
     /// True if the simulation broke the disk under the present life.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.life().broken
+        let life = self.life();
+        life.broken || life.full
+    }
+
+    /// Says whether the disk is full. When it has room again, what its present life does is excused all the same.
+    pub(super) fn set_full(&self, full: bool) {
+        let mut life = self.life();
+        life.broken |= life.full;
+        life.full = full;
     }
 
     /// Says that a fatal end of the present life is expected.

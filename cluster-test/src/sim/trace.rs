@@ -115,10 +115,11 @@ impl Trace {
         self.sum().events
     }
 
-    /// The lines that were kept, by time.
+    /// The lines that were kept and those of the logs, by time.
     #[must_use]
-    pub fn lines(&self) -> Vec<String> {
+    pub fn lines(&self, logs: Vec<(u64, String)>) -> Vec<String> {
         let mut lines = self.sum().lines.clone();
+        lines.extend(logs);
         // Stable: what happened at one time stays in the order in which it was noted.
         lines.sort_by_key(|(time, _)| *time);
         let show = |(time, text): (u64, String)| {

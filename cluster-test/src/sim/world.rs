@@ -15,6 +15,9 @@ use super::trace::{SimClock, Trace};
 const LATENCY_MIN: Duration = Duration::from_millis(1);
 const LATENCY_MAX: Duration = Duration::from_millis(5);
 
+/// Segments of a connection that wait to be read: held packets come all at once, and one too many would end the run.
+const SEGMENTS_MAX: usize = 1 << 16;
+
 /// How a machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
@@ -58,6 +61,7 @@ impl World {
             .min_message_latency(LATENCY_MIN)
             .max_message_latency(LATENCY_MAX)
             .rng_seed(plan.derive(0x7EA, 0))
+            .tcp_capacity(SEGMENTS_MAX)
             .enable_random_order()
             .build();
         let clock = SimClock::default();

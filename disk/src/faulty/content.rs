@@ -132,9 +132,10 @@ impl Content {
         let before = match self.before.entry(span.page) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let known = self.lost.remove(&span.page);
-                let image = known.map_or_else(|| self.pages.get(&span.page).cloned(), |lost| lost.image);
-                entry.insert(Before { image, sectors: 0 })
+                let lost = self.lost.remove(&span.page);
+                let clean = || Before { image: self.pages.get(&span.page).cloned(), sectors: 0 };
+                // A page is dirty as a whole: what a failed sync left behind in it goes to the device with the rest.
+                entry.insert(lost.unwrap_or_else(clean))
             }
         };
         let (first, last) = (span.from / SECTOR, (span.from + span.count - 1) / SECTOR);

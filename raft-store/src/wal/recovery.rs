@@ -13,6 +13,7 @@
 //! mended, else by the list of groups in the next `GroupStart`; where that is missing too, all groups are marked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -134,8 +135,8 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, root: &Path, config: &WalConfig) -> 
     for directory in [layout::wal_dir(root), layout::checkpoint_dir(root)] {
         disk.create_dir_all(&directory)?;
     }
-    // What is believed from here on must outlive a power cut: a process that was killed may have left names and frames
-    // that it had not synced, which its successor sees all the same.
+    // What is believed from here on must outlive a power cut: a process that was killed may have left names that it had
+    // not synced, which its successor sees all the same.
     for directory in [layout::wal_dir(root), layout::checkpoint_dir(root), root.to_path_buf()] {
         disk.sync_dir(&directory)?;
     }
@@ -157,11 +158,6 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, root: &Path, config: &WalConfig) -> 
         let next_first =
             headers[at + 1..].iter().find_map(|(_, header)| header.map(|header| header.first_lsn));
         let file = disk.open(&layout::wal_file(root, *seq), OpenOptions::default())?;
-        if at + 2 >= headers.len() {
-            // A file is begun only when all before it is durable: only the newest can hold frames that are not, and the
-            // one before it if the newest was not begun whole.
-            file.sync_data()?;
-        }
         let mut image = FileImage::new(file, std::mem::take(&mut buffer))?;
         let (first, bytes) = match header {
             Some(header) => {
@@ -170,6 +166,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, root: &Path, config: &WalConfig) -> 
             }
             None => {
                 replay.lost_file(next_first);
+                replay.last_write = image.length() as u64;
                 (replay.expected, image.length())
             }
         };
@@ -178,9 +175,27 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, root: &Path, config: &WalConfig) -> 
         tail.files.push((*seq, UsedFile::new(first, bytes as u64)));
         buffer = image.into_buffer();
     }
+    if let Some((seq, UsedFile { bytes, .. })) = tail.files.last().filter(|_| config.fsync) {
+        settle_last_write(&**disk, root, *seq, replay.last_write..*bytes)?;
+    }
     tail.next_lsn = replay.expected;
     let (groups, next_ticket, report) = replay.finish();
     Ok(Recovered { groups, checkpoints, tail, next_ticket, report })
+}
+
+/// Makes the last write of the newest file durable, which nothing proves to be so: its process may have been killed
+/// between the write and the fsync, or the fsync failed and left pages in the cache that count as clean. What recovery
+/// hands out as durable must not go with the next loss of power, so the bytes are written again and synced.
+///
+/// The same bytes over themselves: however this ends, the log is no worse than before.
+fn settle_last_write(disk: &dyn Disk, root: &Path, seq: u64, bytes: Range<u64>) -> Result<(), DiskError> {
+    let options = OpenOptions { write: true, ..OpenOptions::default() };
+    let file = disk.open(&layout::wal_file(root, seq), options)?;
+    let length = usize::try_from(bytes.end.saturating_sub(bytes.start)).unwrap_or(usize::MAX);
+    let mut write = vec![0; length];
+    file.read_exact_at(&mut write, bytes.start)?;
+    file.write_at(&write, bytes.start)?;
+    file.sync_data()
 }
 
 /// Files before this one are needed by no kept checkpoint.
@@ -279,6 +294,8 @@ struct Replay {
     all_damaged: bool,
     cache_left: u64,
     ticket: u64,
+    /// Where the last write of the present file begins; the writes before it are proven to be durable.
+    last_write: u64,
     report: RecoveryReport,
 }
 
@@ -294,6 +311,7 @@ impl Replay {
             all_damaged: false,
             cache_left: config.tail_cache_bytes,
             ticket: 0,
+            last_write: 0,
             report,
         }
     }
@@ -357,6 +375,7 @@ impl Replay {
         next_first: Option<u64>,
     ) -> Result<usize, DiskError> {
         let mut position = BLOCK;
+        self.last_write = BLOCK as u64;
         let sealed = |expected: u64| next_first.is_some_and(|next| expected >= next);
         while !sealed(self.expected) {
             let found = image.frame(position, header.salt)?;
@@ -462,6 +481,7 @@ impl Replay {
         self.report.frames += 1;
         match frame.kind {
             FrameKind::GroupStart => {
+                self.last_write = position as u64;
                 let start = GroupStart::decode(image.body(position, frame)?);
                 self.settle_gaps(frame.lsn, start.as_ref());
             }

@@ -309,18 +309,18 @@ impl Sim {
 
     /// The disk crashes; what comes back must be one of the states after the last acknowledged one.
     pub fn crash(self, seed: u64) -> Self {
-        self.comes_back(seed, FaultyDisk::crash)
+        self.end(seed, FaultyDisk::crash)
     }
 
-    /// The process dies and the disk's cache lives on: its successor sees what was not synced, and must stand by it.
+    /// The process is killed, the page cache stays; what comes back is judged as after [`Sim::crash`].
     pub fn kill(self, seed: u64) -> Self {
-        self.comes_back(seed, FaultyDisk::kill)
+        self.end(seed, FaultyDisk::kill)
     }
 
-    fn comes_back(self, seed: u64, end: fn(&FaultyDisk)) -> Self {
+    fn end(self, seed: u64, how: fn(&FaultyDisk)) -> Self {
         let Self { disk, wal, writer, mut models, next_replica, .. } = self;
         drop((wal, writer));
-        end(&disk);
+        how(&disk);
         let (mut sim, recovery) = Self::open(&disk, seed).unwrap();
         assert!(recovery.report.damaged_groups.is_empty(), "false alarm: {:?}", recovery.report);
         assert!(recovery.report.lost.is_empty(), "false alarm: {:?}", recovery.report);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cluster_test::sim::{SimConfig, run_seed};
+use cluster_test::sim::{Logs, SimConfig, run_seed};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use verify::history::Event;
 
@@ -20,18 +20,20 @@ pub(crate) fn run(args: &Args, seed: u64, replay: bool) -> Result<bool> {
     if !replay {
         obey_parent(args.patience);
     }
-    if let Ok(level) = std::env::var("RUST_LOG") {
-        broker::runtime::telemetry::init(broker::runtime::telemetry::LogFormat::Text, &level)?;
-    }
+    let logs = match std::env::var("RUST_LOG") {
+        Ok(level) if replay => Logs::install(&level)?,
+        _ => Logs::default(),
+    };
     let config = SimConfig {
         secs: Duration::from_secs(args.secs),
         nodes: args.nodes.clone(),
         faults: !args.no_faults,
         keep_trace: replay,
+        logs: logs.clone(),
     };
     let outcome = run_seed(seed, &config)?;
     let report = &outcome.report;
-    outcome.trace.lines().iter().for_each(|line| print(line));
+    outcome.trace.lines(logs.take()).iter().for_each(|line| print(line));
     if let Some(directory) = &args.keep
         && (replay || !report.is_clean())
     {

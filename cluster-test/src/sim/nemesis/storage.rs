@@ -43,8 +43,9 @@ impl Nemesis {
 
     pub(super) fn disk_full(&mut self, world: &World) -> Struck {
         let station = self.any(world)?;
-        let room = self.random.range(0..4) * (1 << 20);
-        station.set_broken();
+        // Above nothing, so that the broker sometimes sees it coming and refuses writes instead.
+        let room = self.random.range(0..4) * (4 << 20);
+        station.set_full(true);
         station.disk.set_capacity(station.disk.bytes_used() + room);
         let detail = self.later(world, 500..6_000, Undo::FreeDisk(station.id));
         Ok(Answer::installed(&station.name, format!("{room} bytes free {detail}")))
@@ -100,6 +101,7 @@ pub(super) fn mend(station: &Station) {
 /// Gives a disk room.
 pub(super) fn free(station: &Station) {
     station.disk.set_capacity(CAPACITY);
+    station.set_full(false);
 }
 
 /// Removes everything from a disk.
