@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use crate::command::bench::args::Bench;
+use crate::command::verify::args::Verify;
 use crate::completion;
 use crate::convert;
 use crate::escape;
@@ -91,6 +92,9 @@ pub(crate) enum Command {
     /// Measure what the cluster does a second, and how long it takes
     #[command(subcommand)]
     Bench(Bench),
+    /// Prove that a running cluster keeps its word: write, read, compare, judge
+    #[command(subcommand)]
+    Verify(Verify),
     /// Look into the data directory of a stopped broker
     #[command(subcommand)]
     Log(Log),
@@ -410,6 +414,10 @@ mod tests {
             "altair-cli cluster health --wait --timeout 30s",
             "altair-cli broker list --addr a:1,b:2",
             "altair-cli broker describe 3",
+            "altair-cli verify run --minutes 5",
+            "altair-cli verify run --duration 90s --partitions 12 --rf 3 --writers 8 --readers 0 --with transfers --yes",
+            "altair-cli verify run --keep kept --keep-topic --topic-prefix mine -o json",
+            "altair-cli verify report kept/a.jsonl kept/b.jsonl",
             "altair-cli log dump data",
             "altair-cli bench produce --record-size 100 --acks leader --duration 30s --rf 3",
             "altair-cli bench produce --scenario realistic -o json",
@@ -436,6 +444,10 @@ mod tests {
             "altair-cli bench produce --in-flight 6",
             "altair-cli bench e2e --rate 0",
             "altair-cli topic list -o xml",
+            "altair-cli verify run --minutes 1 --duration 60s",
+            "altair-cli verify run --minutes 0",
+            "altair-cli verify run --with kills",
+            "altair-cli verify report",
             "altair-cli --timeout soon version",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -11,6 +11,7 @@ mod produce;
 mod produce_report;
 mod shown;
 mod topic;
+pub(crate) mod verify;
 mod version;
 
 use crate::args::{Cli, Command};
@@ -28,6 +29,7 @@ pub(crate) async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Broker(command) => broker::run(&context, command).await,
         Command::Cluster(command) => cluster::run(&context, command).await,
         Command::Bench(bench) => bench::run(&context, bench).await,
+        Command::Verify(command) => verify::run(&context, command).await,
         Command::Log(command) => log::run(&context, command),
         Command::Error { code } => error::run(&context, code.as_deref()),
         Command::Completion { shell } => version::completion(&shell),

@@ -37,7 +37,8 @@ impl Context {
         Ok(Client::start(self.config())?)
     }
 
-    fn config(&self) -> ClientConfig {
+    /// Settings of a connection as the flags say.
+    pub(crate) fn config(&self) -> ClientConfig {
         // The SDK gives a whole call three times this.
         let attempt = (self.global.timeout / 3).clamp(Duration::from_millis(1), Duration::from_secs(600));
         ClientConfig {

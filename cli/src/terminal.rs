@@ -27,18 +27,19 @@ pub(crate) fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Asks before something is destroyed. Where nobody can be asked, `--yes` is needed.
+/// Asks before something is destroyed or disturbed. Where nobody can be asked, `--yes` is needed; `otherwise` says what
+/// else the user may do there.
 ///
 /// # Errors
 /// The user said no, or standard input is no terminal.
-pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+pub(crate) fn confirm(question: &str, yes: bool, otherwise: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
         return Err(Failure::usage(
             format!("{question}: this needs a confirmation, and standard input is no terminal"),
-            "--yes confirms it, --dry-run shows what would happen",
+            format!("--yes confirms it, {otherwise}"),
         ));
     }
     {

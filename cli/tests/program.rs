@@ -52,6 +52,7 @@ fn a_cluster_that_is_not_there_is_told_within_the_timeout() {
         &["produce", "orders", "x"],
         &["consume", "orders"],
         &["topic", "create", "orders"],
+        &["verify", "run"],
     ] {
         let begun = Instant::now();
         let output = command(args).args(["--addr", NOBODY, "--timeout", "3s"]).output().unwrap();
@@ -74,6 +75,9 @@ fn wrong_usage_ends_with_2() {
         &["topic", "create", "a b"],
         &["topic", "update", "orders"],
         &["topic", "delete", "orders"],
+        &["verify", "run", "--with", "transfers"],
+        &["verify", "run", "--topic-prefix", "a b"],
+        &["verify", "report", "/nowhere/at/all.jsonl"],
         &["cluster", "health", "-o", "value", "--help-me"],
     ] {
         let output = run(args);
@@ -125,6 +129,8 @@ fn the_fields_of_the_json_are_listed_without_a_cluster() {
         &["produce", "orders"],
         &["consume", "orders"],
         &["log", "dump", "nowhere"],
+        &["verify", "run"],
+        &["verify", "report", "nowhere"],
     ] {
         let output = command(args).args(["-o", "help", "--addr", NOBODY]).output().unwrap();
         assert_eq!(code(&output), 0, "{args:?}");

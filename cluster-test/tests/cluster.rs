@@ -16,5 +16,7 @@ mod packages;
 mod power;
 #[path = "cluster/topics.rs"]
 mod topics;
+#[path = "cluster/verify.rs"]
+mod verify_command;
 #[path = "cluster/workload.rs"]
 mod workload;

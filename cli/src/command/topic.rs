@@ -288,7 +288,8 @@ async fn update(context: &Context, args: TopicUpdate) -> Result<(), Failure> {
 
 async fn delete(context: &Context, names: &[String], yes: bool, dry_run: bool) -> Result<(), Failure> {
     if !dry_run {
-        terminal::confirm(&format!("delete {} with all records", names.join(", ")), yes)?;
+        let question = format!("delete {} with all records", names.join(", "));
+        terminal::confirm(&question, yes, "--dry-run shows what would happen")?;
     }
     let admin = context.client()?.admin();
     let mut rows = Vec::new();

@@ -52,11 +52,14 @@ fn every_planted_anomaly_is_found_by_its_name() {
 }
 
 #[test]
-fn every_anomaly_has_a_mutator_a_name_and_a_meaning() {
+fn every_anomaly_has_a_mutator_a_name_a_meaning_and_a_row_in_the_docs() {
+    let page = include_str!("../../../docs/testing.md");
     let mut names = BTreeMap::new();
     for anomaly in Anomaly::ALL {
         assert!(MUTATORS.iter().any(|(_, planted, _)| planted == anomaly), "nothing plants {anomaly}");
         assert!(names.insert(anomaly.name(), anomaly.meaning()).is_none());
+        let row = format!("| `{anomaly}` | {} |", anomaly.meaning());
+        assert!(page.contains(&row), "docs/testing.md lacks: {row}");
         assert_eq!(serde_json::to_string(anomaly).unwrap(), format!("\"{anomaly}\""));
     }
 }

@@ -83,7 +83,7 @@ fn run(lost: usize) -> Report {
 fn a_clean_run_is_told_in_a_few_lines() {
     let expected = "\
 verdict      clean: nothing that clients saw contradicts the cluster's promises
-history      1 file, 20 lines, 2.0 s; 1 topics, 2 partitions
+history      1 file, 20 lines, 2.0 s; 1 topic, 2 partitions
 acks=all     4 records sent: 3 acknowledged, 1 failed, 0 unknown
 acks=leader  1 records sent: 0 acknowledged, 0 failed, 1 unknown
 read         1 records by polls: 1 ok, 0 failed, 0 unknown; 0 seeks

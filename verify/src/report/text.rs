@@ -16,13 +16,11 @@ const SHOWN_GAPS: usize = 3;
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_verdict(f)?;
-        let files = if self.files == 1 { "1 file".to_owned() } else { format!("{} files", self.files) };
+        let [files, topics, partitions] =
+            [(self.files, "file"), (self.topics, "topic"), (self.partitions, "partition")]
+                .map(|(n, what)| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") });
         let (lines, time) = (number(self.lines), seconds(self.duration_ms));
-        writeln!(
-            f,
-            "history      {files}, {lines} lines, {time}; {} topics, {} partitions",
-            self.topics, self.partitions
-        )?;
+        writeln!(f, "history      {files}, {lines} lines, {time}; {topics}, {partitions}")?;
         let sends = [("all", &self.sends.all), ("leader", &self.sends.leader), ("none", &self.sends.none)];
         for (level, records) in sends.into_iter().filter(|(_, records)| records.sent > 0) {
             writeln!(f, "acks={level:<7} {}", told_records(records))?;

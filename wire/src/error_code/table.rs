@@ -305,6 +305,10 @@ errors! {
         "a local file or stream cannot be read or written",
         "This concerns the machine where the command runs, not the cluster.",
         "check the path and its permissions";
+    InvalidHistory: "ALT-7007", "invalid_history", INVALID_ARGUMENT, http 400, kafka 42, retriable false, definite true,
+        "a recorded history cannot be judged",
+        "The file is not there, has holes, was changed or cut off, or comes from another version. A judge that guessed what is missing would prove nothing.",
+        "give the files of one run as they were recorded (`altair-cli verify run --keep <dir>` makes one)";
 
     InvalidGroupId: "ALT-8001", "invalid_group_id", INVALID_ARGUMENT, http 400, kafka 24, retriable false, definite true,
         "the group id is not allowed",
