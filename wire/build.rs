@@ -4,9 +4,10 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 /// The public schema; also what reflection serves.
-const PUBLIC: [&str; 3] = ["altair/v1/common.proto", "altair/v1/broker.proto", "altair/v1/admin.proto"];
+const PUBLIC: [&str; 4] =
+    ["altair/v1/common.proto", "altair/v1/broker.proto", "altair/v1/admin.proto", "altair/v1/group.proto"];
 /// Between brokers; never part of reflection.
-const INTERNAL: [&str; 1] = ["altair/internal/v1/peer.proto"];
+const INTERNAL: [&str; 2] = ["altair/internal/v1/peer.proto", "altair/internal/v1/query.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");

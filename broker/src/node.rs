@@ -232,7 +232,7 @@ impl Node {
     /// # Cancel safety
     /// Safe.
     pub async fn ready(&self) {
-        let mut images = self.metadata.watch();
+        let mut images = self.metadata.watch_topology();
         loop {
             self.partitions.ready().await;
             images.mark_unchanged();
@@ -398,6 +398,7 @@ fn metadata_config(config: &BrokerConfig, keyed: KeyedKind) -> MetadataConfig {
             StorageMode::Disk => keyed,
             StorageMode::Memory => KeyedKind::Memory,
         },
+        offset_retention: Duration::from_millis(config.groups.offset_retention_ms),
     }
 }
 

@@ -114,6 +114,29 @@ impl Envelope<'_> {
     }
 }
 
+/// The first of several envelopes that stand one after the other, by its own length, and what follows it. Nothing else
+/// is checked.
+///
+/// # Errors
+/// [`CodecError::Length`] or [`CodecError::TooLong`].
+pub fn split_first(bytes: &[u8]) -> Result<(&[u8], &[u8]), CodecError> {
+    let Some((header, payload)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(CodecError::Length { declared: HEADER, there: bytes.len() });
+    };
+    let length = declared(header)?;
+    let (declared, there) = (HEADER + length, bytes.len());
+    if length > payload.len() {
+        return Err(CodecError::Length { declared, there });
+    }
+    Ok(bytes.split_at(declared))
+}
+
+/// The length that a header declares.
+fn declared(header: &[u8; HEADER]) -> Result<usize, CodecError> {
+    let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    usize::try_from(length).ok().filter(|length| *length <= PAYLOAD_MAX).ok_or(CodecError::TooLong)
+}
+
 /// Checks an envelope that must hold `kind`.
 ///
 /// # Errors
@@ -125,11 +148,7 @@ pub fn open(bytes: &[u8], kind: u8) -> Result<Envelope<'_>, CodecError> {
     if header[..2] != MAGIC {
         return Err(CodecError::Magic);
     }
-    let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-    let length = usize::try_from(length).map_err(|_| CodecError::TooLong)?;
-    if length > PAYLOAD_MAX {
-        return Err(CodecError::TooLong);
-    }
+    let length = declared(header)?;
     if length != payload.len() {
         return Err(CodecError::Length { declared: HEADER + length, there: bytes.len() });
     }
@@ -199,10 +218,22 @@ mod tests {
         assert!(matches!(decode::<Sample>(&bytes, 8), Err(CodecError::Kind { found: 7, wanted: 8 })));
     }
 
+    #[test]
+    fn envelopes_in_a_row_are_told_apart() {
+        let (one, two) = (encode(7, 1, &sample()).unwrap(), encode(8, 1, &Sample::Unit).unwrap());
+        let row = [one.clone(), two.clone()].concat();
+        let (first, rest) = split_first(&row).unwrap();
+        assert_eq!((first, rest), (one.as_slice(), two.as_slice()));
+        assert_eq!(split_first(rest).unwrap(), (two.as_slice(), &[][..]));
+        assert!(split_first(&one[..one.len() - 1]).is_err());
+        assert!(split_first(&[]).is_err());
+    }
+
     proptest! {
         #[test]
         fn garbage_never_panics(bytes: Vec<u8>) {
             let _ = decode::<Sample>(&bytes, 7);
+            let _ = split_first(&bytes);
         }
 
         #[test]

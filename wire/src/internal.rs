@@ -1,4 +1,5 @@
-//! The carrier between brokers, generated from `proto/altair/internal/v1`: only the broker's peer transport uses it.
+//! What goes between brokers only, generated from `proto/altair/internal/v1`: the carrier, and questions that no client
+//! asks.
 
 #![allow(
     missing_docs,

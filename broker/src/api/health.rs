@@ -208,6 +208,7 @@ impl Api {
         metrics.raft_leaders.set(number("raft_groups", "leaders"));
         metrics.raft_apply_lag.set(number("raft_groups", "apply_lag"));
         metrics.uptime_seconds.set(i64::try_from(report.uptime.as_secs()).unwrap_or(i64::MAX));
+        self.measure_groups(&metrics.groups).await;
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.parts().registry);

@@ -9,6 +9,8 @@ use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 use wire::error_code::ErrorCode;
 
+use super::groups::GroupMetrics;
+
 /// A gauge that holds a fraction.
 pub(crate) type Fraction = Gauge<f64, AtomicU64>;
 
@@ -52,6 +54,7 @@ pub struct ApiMetrics {
     pub(crate) raft_leaders: Gauge,
     pub(crate) raft_apply_lag: Gauge,
     pub(crate) uptime_seconds: Gauge,
+    pub(super) groups: GroupMetrics,
 }
 
 /// Latencies from 50 µs to about 26 s.
@@ -83,6 +86,7 @@ impl ApiMetrics {
             raft_leaders: Gauge::default(),
             raft_apply_lag: Gauge::default(),
             uptime_seconds: Gauge::default(),
+            groups: GroupMetrics::default(),
         };
         registry.register("altair_produce_seconds", "Time from a produce's arrival to its answer", by_acks);
         // A family without members is not shown at all; dashboards want the usual ones from the start.
@@ -93,6 +97,7 @@ impl ApiMetrics {
         }
         metrics.register_traffic(registry);
         metrics.register_state(registry);
+        metrics.groups.register(registry);
         metrics
     }
 

@@ -5,6 +5,7 @@
 mod brokers;
 mod connections;
 mod fetch;
+mod groups;
 mod health;
 mod metrics;
 mod offsets;

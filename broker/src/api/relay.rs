@@ -2,8 +2,9 @@
 //!
 //! | byte | content                                                            |
 //! |------|--------------------------------------------------------------------|
-//! | 0    | question: 1 = describe replicas, 2 = transfer a leader             |
-//! | 1…   | the request of the same call of `altair.v1.Admin`, as protobuf     |
+//! | 0    | question: 1 = describe replicas, 2 = transfer a leader, 3 = bounds |
+//! | 1…   | the request of the same call of `altair.v1.Admin`, as protobuf;    |
+//! |      | of bounds that of `altair.internal.v1`                             |
 //!
 //! The answer is one byte, 0 = the call's response follows, 1 = an `ErrorDetail` follows, and that message.
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use wire::api_error::ApiError;
 use wire::error_code::ErrorCode;
 use wire::ids::BrokerId;
-use wire::pb;
+use wire::{internal, pb};
 
 use super::{Api, Core};
 use crate::raft::{Hello, PeerError, PeerService};
@@ -29,6 +30,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 const DESCRIBE: u8 = 1;
 const TRANSFER: u8 = 2;
+const BOUNDS: u8 = 3;
 const GOOD: u8 = 0;
 const FAILED: u8 = 1;
 
@@ -65,6 +67,11 @@ async fn answer(api: &Api, mut body: Bytes) -> Result<Bytes, String> {
         Some(TRANSFER) => {
             let request = pb::TransferLeaderRequest::decode(body).map_err(|error| error.to_string())?;
             Ok(encode(api.transfer_here(&request).await))
+        }
+        Some(BOUNDS) => {
+            let request = internal::BoundsRequest::decode(body).map_err(|error| error.to_string())?;
+            let response = super::groups::answer_bounds(api, request, Instant::now() + ANSWER_WITHIN).await;
+            Ok(encode(Ok(response)))
         }
         _ => Err("this broker does not know the question".to_owned()),
     }
@@ -119,6 +126,16 @@ impl Api {
         self.ask(broker, TRANSFER, request, deadline).await
     }
 
+    /// Asks the broker that leads partitions where they stand.
+    pub(super) async fn ask_bounds(
+        &self,
+        broker: BrokerId,
+        request: &internal::BoundsRequest,
+        deadline: Instant,
+    ) -> Result<internal::BoundsResponse, ApiError> {
+        self.ask(broker, BOUNDS, request, deadline).await
+    }
+
     async fn ask<M: Message + Default>(
         &self,
         broker: BrokerId,
@@ -130,7 +147,7 @@ impl Api {
         body.put_u8(question);
         body.put_slice(&request.encode_to_vec());
         let left = deadline.saturating_duration_since(Instant::now());
-        let within = if question == DESCRIBE { left.min(ANSWER_WITHIN) } else { left };
+        let within = if question != TRANSFER { left.min(ANSWER_WITHIN) } else { left };
         let peers = self.parts().groups.peers();
         let answer = peers
             .call(broker, SERVICE, body.freeze(), within)

@@ -271,7 +271,7 @@ impl Api {
         deadline: Instant,
         look: impl Fn(&MetadataImage) -> Option<T>,
     ) -> Option<T> {
-        let mut images = self.parts().metadata.watch();
+        let mut images = self.parts().metadata.watch_topology();
         loop {
             let found = look(&images.borrow_and_update());
             if found.is_some() {

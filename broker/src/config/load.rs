@@ -218,14 +218,20 @@ impl Layers<'_> {
     }
 
     fn set(&mut self, path: &str, raw: &Raw, origin: Origin) {
-        let (section, field) = path.split_once('.').unwrap_or((path, ""));
-        match self.config.read(section, field, raw) {
-            Some(Ok(())) => {
-                self.origins.insert(path.to_owned(), origin);
+        // A duration carries its own unit (`session_timeout: 10s`): its key may be written without the `_ms`.
+        let with_unit = format!("{path}_ms");
+        for name in [path, &with_unit] {
+            let (section, field) = name.split_once('.').unwrap_or((name, ""));
+            match self.config.read(section, field, raw) {
+                Some(Ok(())) => {
+                    self.origins.insert(name.to_owned(), origin);
+                    return;
+                }
+                Some(Err(message)) => return self.problem(name, origin, message, ""),
+                None => {}
             }
-            Some(Err(message)) => self.problem(path, origin, message, ""),
-            None => self.problem(path, origin, "unknown key".to_owned(), &nearest(path)),
         }
+        self.problem(path, origin, "unknown key".to_owned(), &nearest(path));
     }
 
     fn problem(&mut self, key: &str, origin: Origin, message: String, hint: &str) {

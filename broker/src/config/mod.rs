@@ -26,6 +26,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
@@ -148,6 +149,18 @@ section! {
 }
 
 section! {
+    /// Consumer groups.
+    pub struct GroupsConfig = "groups" {
+        /// Silence after which a member is expelled that did not say how long. A consumer that dies is replaced this much later.
+        pub session_timeout_ms: u64 as Millis [Range::Between(SECOND, 30 * MINUTE)] = 10 * SECOND;
+        /// How often members are told to send a heartbeat. At most a third of the session timeout.
+        pub heartbeat_interval_ms: u64 as Millis [Range::Between(100, 10 * MINUTE)] = 3 * SECOND;
+        /// How long the committed offsets of a group are kept that has neither members nor commits.
+        pub offset_retention_ms: u64 as Millis [Range::AtLeast(MINUTE)] = 7 * DAY;
+    }
+}
+
+section! {
     /// Bounds that keep one client from starving the others.
     pub struct LimitsConfig = "limits" {
         /// Open client connections, gRPC and HTTP together.
@@ -230,6 +243,8 @@ root! {
     topics: TopicsConfig,
     /// When a replica counts as in sync.
     replica: ReplicaConfig,
+    /// Consumer groups.
+    groups: GroupsConfig,
     /// Bounds on what clients may ask for.
     limits: LimitsConfig,
     /// Logs.

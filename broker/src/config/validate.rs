@@ -114,6 +114,16 @@ fn sizes(config: &BrokerConfig) -> Vec<(&'static str, String, String)> {
             format!("peer.dead_ms: {}", config.peer.beat_ms.saturating_mul(7)),
         ));
     }
+    if config.groups.heartbeat_interval_ms > config.groups.session_timeout_ms / 3 {
+        found.push(problem(
+            "groups.heartbeat_interval_ms",
+            format!(
+                "must be at most a third of groups.session_timeout_ms ({} ms): one lost heartbeat must not expel anyone",
+                config.groups.session_timeout_ms
+            ),
+            format!("groups.heartbeat_interval_ms: {}", config.groups.session_timeout_ms / 4),
+        ));
+    }
     if config.topics.max_batch_bytes > config.limits.message_bytes / 2 {
         found.push(problem(
             "topics.max_batch_bytes",

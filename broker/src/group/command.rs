@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use wire::ids::{Generation, LeaderEpoch, MemberEpoch, MemberId, Offset, TopicId, TopicIdPartition};
+use wire::ids::{Generation, LeaderEpoch, MemberEpoch, MemberId, Offset, TopicIdPartition};
 
 use super::assignor::Assignor;
 use super::error::GroupError;
 use super::member::Subscription;
+use super::offsets::OffsetBlock;
 
 /// A member joins, or changes what it wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,8 +151,8 @@ pub enum GroupReply {
 pub struct Changes {
     /// Members, assignment, or anything else but offsets.
     pub group: bool,
-    /// Topics with other offsets than before.
-    pub offsets: BTreeSet<TopicId>,
+    /// Parts of the offsets that are not as before.
+    pub offsets: BTreeSet<OffsetBlock>,
 }
 
 impl GroupCommand {

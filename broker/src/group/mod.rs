@@ -18,6 +18,7 @@ mod member;
 mod offsets;
 mod one;
 mod registry;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,7 @@ pub use catalog::{TopicCatalog, TopicShape};
 pub use command::{Changes, Commit, CommitOffset, GroupCommand, GroupReply, Join, Refused};
 pub use error::GroupError;
 pub use member::{Member, Subscription};
-pub use offsets::{Committed, TopicOffsets};
+pub use offsets::{Committed, OffsetBlock, TopicOffsets};
 pub use one::{Cause, Group, Phase, Rebalance};
 pub use registry::{GroupEntry, Groups};
 
@@ -41,3 +42,10 @@ pub const SUBSCRIPTIONS_MAX: usize = 1_000;
 pub const COMMIT_METADATA_BYTES_MAX: usize = 4_096;
 /// Longest group id, instance id, client id or host, in bytes.
 pub const NAME_BYTES_MAX: usize = 249;
+/// Most bytes of names and patterns of one subscription.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of members and assignment of one group: it is stored as one value, of which 16 MiB are allowed, and grows
+/// by itself when topics do.
+pub const GROUP_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of all groups: they are in the memory and in the snapshots of every broker.
+pub const GROUPS_BYTES_MAX: usize = 64 << 20;

@@ -12,7 +12,7 @@ use super::catalog::TopicCatalog;
 use super::command::{GroupReply, Join};
 use super::error::GroupError;
 use super::member::Member;
-use super::{MEMBERS_MAX, SUBSCRIPTIONS_MAX};
+use super::{MEMBERS_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
 
 /// Why a group rebalanced. Order is part of the stored format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +148,9 @@ impl Group {
     pub(super) fn join(&mut self, join: &Join, catalog: &dyn TopicCatalog) -> Result<GroupReply, GroupError> {
         if join.subscription.len() > SUBSCRIPTIONS_MAX {
             return Err(limit("topics and patterns of a subscription", SUBSCRIPTIONS_MAX));
+        }
+        if join.subscription.bytes() > SUBSCRIPTION_BYTES_MAX {
+            return Err(limit("bytes of the names in a subscription", SUBSCRIPTION_BYTES_MAX));
         }
         let holder = join.instance.as_deref().and_then(|instance| self.instance(instance));
         let holder = holder.map(|(id, member)| (id, member.clone())).filter(|(id, _)| *id != join.member);

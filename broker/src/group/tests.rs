@@ -270,7 +270,8 @@ fn patterns_take_up_topics_that_appear_grow_and_go() {
     assert_eq!(world.reads(1), [at(1, 0), at(4, 0)]);
     assert!(world.epoch(1) > told, "the member hears of it");
     assert_eq!(world.committed(at(3, 0)), Some(4), "kept until the data is purged");
-    assert_eq!(world.groups.topic_purged(at(3, 0).topic), [world.id.clone()]);
+    let gone = world.groups.topic_purged(at(3, 0).topic);
+    assert_eq!(gone, [(world.id.clone(), BTreeSet::from([OffsetBlock::of(at(3, 0))]))]);
     assert_eq!(world.committed(at(3, 0)), None);
 }
 
@@ -351,9 +352,8 @@ fn pausing_tells_every_member_and_moves_nothing() {
     world.fine(&GroupCommand::SetPaused { paused: true });
     assert!(world.group().paused && world.epoch(1) > before.0 && world.epoch(2) > before.1);
     assert_eq!((world.reads(1), world.group().generation), (before.2, before.3));
-    let news = world.groups.news();
-    world.fine(&GroupCommand::SetPaused { paused: true });
-    assert_eq!(world.groups.news(), news, "nothing new the second time");
+    let again = world.apply(&GroupCommand::SetPaused { paused: true }).unwrap().1;
+    assert_eq!(again, Changes::default(), "nothing new the second time");
 }
 
 #[test]
@@ -366,15 +366,66 @@ fn bounds_hold() {
     let GroupCommand::Commit(mut long) = commit(Some((1, told)), &[(at(1, 0), 1)]) else { panic!() };
     long.offsets[0].metadata = "x".repeat(COMMIT_METADATA_BYTES_MAX + 1);
     assert_eq!(world.refusals(&GroupCommand::Commit(long)), [(0, ErrorCode::CommitMetadataTooLarge)]);
-    let mut group = GroupEntry::default();
     let crowd = (1..=MEMBERS_MAX as u128).map(|n| (member(n), world.group().members[&member(1)].clone()));
-    std::sync::Arc::make_mut(&mut group.group).members = crowd.collect();
-    world.groups = Groups::restored(BTreeMap::from([(world.id.clone(), group)]));
+    let group = Group { members: crowd.collect(), ..Group::default() };
+    let entry = GroupEntry::new(group, BTreeMap::new());
+    world.groups = Groups::restored(BTreeMap::from([(world.id.clone(), entry)]));
     assert_eq!(world.refused(&GroupCommand::Join(join(5_000, &["t"]))), ErrorCode::GroupLimit);
     let many = (0..GROUPS_MAX).map(|n| (GroupId(n.to_string()), GroupEntry::default()));
     world.groups = Groups::restored(many.collect());
     assert_eq!(world.refused(&GroupCommand::Join(join(1, &["t"]))), ErrorCode::GroupLimit);
     assert_eq!(world.refused(&commit(None, &[(at(1, 0), 1)])), ErrorCode::GroupLimit);
+}
+
+#[test]
+fn all_groups_together_have_a_bound_in_bytes() {
+    let mut world = World::new(&[("t", 1, 100_000)]);
+    let long = "x".repeat(wire::limits::TOPIC_NAME_LEN_MAX);
+    let names: Vec<String> = (0..300).map(|n| format!("{n}{}", &long[4..])).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(
+        world.refused(&GroupCommand::Join(join(1, &names))),
+        ErrorCode::GroupLimit,
+        "one subscription"
+    );
+    for n in 0.. {
+        let joined = world.apply(&GroupCommand::Join(join(n, &names[..200])));
+        let Err(error) = joined else { continue };
+        assert_eq!(error.code(), ErrorCode::GroupLimit, "one group");
+        break;
+    }
+    assert!(world.group().bytes() <= GROUP_BYTES_MAX);
+    world.id = GroupId("other".into());
+    let text = "x".repeat(COMMIT_METADATA_BYTES_MAX);
+    let mut taken = 0;
+    let refused = (0..100_000).step_by(1_000).find_map(|first| {
+        let offsets = (first..first + 1_000).map(|n| CommitOffset {
+            at: at(1, n),
+            offset: Offset(1),
+            leader_epoch: None,
+            metadata: text.clone(),
+        });
+        let refused = world.refusals(&GroupCommand::Commit(Commit {
+            by: None,
+            offsets: offsets.collect(),
+            time_ms: 1,
+        }));
+        taken += 1_000 - refused.len();
+        refused.first().copied()
+    });
+    assert_eq!(refused.map(|(_, code)| code), Some(ErrorCode::GroupLimit));
+    assert!(taken > 10_000 && world.groups.bytes() <= GROUPS_BYTES_MAX);
+    assert_eq!(world.refusals(&commit(None, &[(at(1, 0), 2)])), [], "less than before is always fine");
+    world.id = GroupId("third".into());
+    assert_eq!(world.refused(&GroupCommand::Join(join(1, &names[..200]))), ErrorCode::GroupLimit);
+}
+
+#[test]
+fn a_commit_of_which_nothing_is_taken_begins_no_group() {
+    let mut world = World::new(&[("t", 1, 1)]);
+    assert_eq!(world.refusals(&commit(None, &[(at(9, 0), 1)])), [(0, ErrorCode::UnknownPartition)]);
+    assert!(world.groups.all().is_empty());
+    assert_eq!(world.groups, Groups::default());
 }
 
 #[test]
@@ -539,6 +590,10 @@ impl Model {
         for (at, offset) in &self.committed {
             assert_eq!(self.world.committed(*at), Some(*offset));
         }
+        let stored = self.world.groups.all().iter().map(|(id, entry)| {
+            (id.clone(), GroupEntry::new(Group::clone(&entry.group), entry.offsets.clone()))
+        });
+        assert_eq!(Groups::restored(stored.collect()), self.world.groups, "sizes are counted as they are");
     }
 
     /// Everybody hears and releases until nothing moves: then every partition has a reader.

@@ -2,6 +2,8 @@
 //! have in progress.
 
 use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,11 +35,23 @@ const STREAMED_REQUESTS: [&str; 3] = [
 pub(super) struct Limited {
     services: Routes,
     in_flight: InFlight,
+    from: ClientAddress,
+}
+
+/// Where a call comes from; every request carries it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClientAddress(SocketAddr);
+
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The port says nothing to anyone who looks later.
+        self.0.ip().fmt(f)
+    }
 }
 
 impl Limited {
-    pub(super) fn new(services: Routes, in_flight: InFlight) -> Self {
-        Self { services, in_flight }
+    pub(super) fn new(services: Routes, in_flight: InFlight, from: SocketAddr) -> Self {
+        Self { services, in_flight, from: ClientAddress(from) }
     }
 }
 
@@ -57,7 +71,8 @@ impl Service<http::Request<hyper::body::Incoming>> for Limited {
             Ok(guard) => Arc::new(guard),
             Err(error) => return refuse(error),
         };
-        let request = request.map(Body::new);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.from);
         let counted = if STREAMED_REQUESTS.contains(&request.uri().path()) {
             request
         } else {

@@ -5,6 +5,7 @@ mod admin;
 mod broker;
 mod convert;
 mod deadline;
+mod groups;
 mod incoming;
 mod limits;
 mod produce_stream;

@@ -16,9 +16,11 @@ use tonic_reflection::server::Builder as Reflection;
 use wire::pb;
 use wire::pb::admin_server::AdminServer;
 use wire::pb::broker_server::BrokerServer;
+use wire::pb::groups_server::GroupsServer;
 
 use super::admin::AdminService;
 use super::broker::BrokerService;
+use super::groups::GroupsService;
 use super::incoming::Greeted;
 use super::limits::Limited;
 use crate::api::{Admission, Api};
@@ -78,6 +80,9 @@ impl GrpcServer {
         let admin = AdminServer::new(AdminService::new(api.clone()))
             .max_decoding_message_size(message_max)
             .max_encoding_message_size(message_max);
+        let groups = GroupsServer::new(GroupsService::new(api.clone()))
+            .max_decoding_message_size(message_max)
+            .max_encoding_message_size(message_max);
         let (reporter, health) = tonic_health::server::health_reporter();
         tasks.spawn("grpc-health", 0, report_health(reporter, api.clone(), tasks.clone()));
         let reflection = || {
@@ -87,6 +92,7 @@ impl GrpcServer {
         };
         let services = Routes::new(broker)
             .add_service(admin)
+            .add_service(groups)
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
@@ -115,9 +121,9 @@ async fn accept_loop(listener: Box<dyn Listener>, api: Api, services: Routes, ta
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _from)) => {
+            Ok((stream, from)) => {
                 let Some(admission) = api.connections().admit() else { continue };
-                let service = Limited::new(services.clone(), admission.in_flight());
+                let service = Limited::new(services.clone(), admission.in_flight(), from);
                 let connection = Connection { api: api.clone(), admission, service };
                 let executor = HttpExecutor::new(tasks.clone(), "grpc-call");
                 tasks.spawn("grpc-connection", 0, connection.serve(stream, executor, stop.clone()));
@@ -169,7 +175,7 @@ impl Connection {
 /// Keeps `grpc.health.v1` at what `/health/ready` says.
 async fn report_health(reporter: HealthReporter, api: Api, tasks: Tasks) {
     let stop = tasks.token();
-    let services = ["", "altair.v1.Broker", "altair.v1.Admin"];
+    let services = ["", "altair.v1.Broker", "altair.v1.Admin", "altair.v1.Groups"];
     let mut told = None;
     loop {
         let ready = api.readiness().is_ok();

@@ -20,6 +20,8 @@ pub(crate) const KEYED: u8 = 3;
 pub(crate) const REQUEST: u8 = 4;
 /// Kind of the answer to one.
 pub(crate) const ANSWER: u8 = 5;
+/// Kind of a part of a snapshot that holds consumer groups.
+pub(crate) const GROUPS: u8 = 6;
 
 /// Encodes a value as `kind`.
 ///

@@ -7,10 +7,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use wire::ids::{BrokerId, LeaderEpoch, ProducerId, RaftGroupId, ReplicaId, TopicId};
+use wire::ids::{BrokerId, GroupId, LeaderEpoch, ProducerId, RaftGroupId, ReplicaId, TopicId};
 
 use super::error::MetaError;
 use super::topic_config::{TopicConfig, TopicSetting};
+use crate::group::{GroupCommand, GroupReply};
 
 /// What a broker says of itself when it joins or comes back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +190,13 @@ pub enum Command {
         /// How many.
         count: u32,
     },
+    /// Changes a consumer group.
+    Group {
+        /// The group.
+        id: GroupId,
+        /// The change.
+        command: GroupCommand,
+    },
 }
 
 /// What a command did.
@@ -222,6 +230,8 @@ pub enum CommandReply {
         /// How many, one after the other.
         count: u32,
     },
+    /// What a change of a consumer group did.
+    Group(GroupReply),
 }
 
 /// What one Raft entry of commands did: one result for each command, in order, and the index of the entry.
@@ -245,6 +255,10 @@ impl Command {
     ///
     /// A setting is not such a command: somebody else may have changed it between the two attempts.
     pub fn is_retry_safe(&self) -> bool {
-        !matches!(self, Self::AlterTopic { .. } | Self::SetDraining { .. })
+        match self {
+            Self::AlterTopic { .. } | Self::SetDraining { .. } => false,
+            Self::Group { command, .. } => command.is_retry_safe(),
+            _ => true,
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
+use super::machine::MetadataMachine;
 use super::plan::{MemberChange, View, plan};
 use super::proposer::{Attempt, propose_here};
 
@@ -25,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs until the token ends it; does nothing while another broker leads.
 pub(crate) async fn run(core: Arc<Core>, token: CancellationToken) {
-    let mut image = core.image.clone();
+    let mut image = MetadataMachine::watch_topology(&core.shared);
     let mut verdicts = core.groups.peers().subscribe();
     let mut led_since: Option<Instant> = None;
     loop {

@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use raft_store::{NodeIdentity, Wal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 use wire::ids::{BrokerId, RaftGroupId, ReplicaId};
 
+use super::bells::Bells;
 use super::command::BrokerRegistration;
 use super::image::MetadataImage;
 use super::machine::{MetadataKind, MetadataMachine, Shared};
 use super::message::{Whereabouts, registration};
 use super::proposer::Pending;
+use super::sessions::Sessions;
+use super::touches::Touch;
 use crate::raft::{Group, GroupStatus, Groups, LocalIdentity, PeerAddress, Role};
 use crate::runtime::{KeyedKind, Seams};
 
@@ -39,6 +42,8 @@ pub struct MetadataConfig {
     pub delete_retention: Duration,
     /// Where the rebuildable keyed state stands.
     pub keyed: KeyedKind,
+    /// How long the offsets of a group are kept that nobody uses.
+    pub offset_retention: Duration,
 }
 
 /// Shared by every part of metadata; one a broker.
@@ -51,6 +56,12 @@ pub(crate) struct Core {
     pub(crate) image: watch::Receiver<Arc<MetadataImage>>,
     pub(crate) config: MetadataConfig,
     pub(crate) queue: mpsc::Sender<Pending>,
+    pub(crate) commits: mpsc::Sender<Pending>,
+    /// Bytes of commits that may wait.
+    pub(crate) commit_room: Arc<Semaphore>,
+    pub(crate) touches: mpsc::Sender<Touch>,
+    pub(crate) bells: Bells,
+    pub(crate) sessions: Mutex<Sessions>,
     pub(crate) root: PathBuf,
     pub(crate) identity: watch::Sender<Arc<LocalIdentity>>,
     pub(crate) node: tokio::sync::Mutex<NodeIdentity>,
@@ -103,6 +114,11 @@ impl Core {
     /// True if this broker leads the metadata group.
     pub(crate) fn leads(&self) -> bool {
         self.status().is_some_and(|status| status.role == Role::Leader)
+    }
+
+    /// The coordinator's sessions; for a few lines.
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn met(&self) -> MutexGuard<'_, Met> {

@@ -9,6 +9,7 @@ use wire::error_code::ErrorCode;
 use wire::ids::{BrokerId, RaftGroupId, ReplicaId, TopicId};
 
 use super::topic_config::SettingError;
+use crate::group::GroupError;
 
 /// A broker that cannot take replicas, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +152,9 @@ pub enum MetaError {
         /// The bound.
         most: u32,
     },
+    /// A consumer group refuses its change.
+    #[error(transparent)]
+    Group(GroupError),
 }
 
 impl From<MetaError> for ApiError {
@@ -185,6 +189,7 @@ impl From<MetaError> for ApiError {
             | MetaError::ReplaceConflict { .. }
             | MetaError::TopicState { .. } => plain(ErrorCode::Conflict),
             MetaError::OutOfBounds { .. } => plain(ErrorCode::InvalidRequest),
+            MetaError::Group(error) => error.into(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_store::{KeyedState, MemoryState, NodeIdentity, SledState, Wal, layout};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 use wire::api_error::ApiError;
@@ -13,17 +13,24 @@ use wire::error_code::ErrorCode;
 use wire::ids::{BrokerId, RaftGroupId, ReplicaId};
 
 use super::KeyedKind;
+use super::bells::{self, Bells};
 use super::command::{Command, CommandReply};
 use super::core::{Core, MetadataConfig, SERVICE};
 use super::image::MetadataImage;
 use super::keyed::Keyed;
 use super::machine::{MetadataDoor, MetadataMachine};
-use super::proposer::{self, Pending, no_quorum};
+use super::proposer::{self, Done, Lane, Pending, no_quorum};
 use super::service::Service;
 use super::snapshot::{SnapshotError, SnapshotFiles};
-use super::{bootstrap, controller, flush};
+use super::touches::{self, Touch};
+use super::{bootstrap, controller, coordinator, flush};
 use crate::raft::{GroupError, GroupStatus, Groups, LocalIdentity, OpenGroup, Profile};
 use crate::runtime::Seams;
+
+mod groups;
+
+/// Bytes of commits that may wait: half of what one call to the metadata leader may carry.
+const COMMIT_ROOM: usize = 8 << 20;
 
 /// Everything that metadata is built from.
 pub struct MetadataParts {
@@ -96,6 +103,8 @@ impl Metadata {
         };
         let group = groups.open(open, machine, Arc::new(MetadataDoor(shared.clone()))).await?;
         let (queue, commands) = mpsc::channel(proposer::QUEUE);
+        let (commits, committed) = mpsc::channel(proposer::QUEUE);
+        let (touches, touched) = mpsc::channel(touches::QUEUE);
         let core = Arc::new(Core {
             seams,
             wal,
@@ -105,6 +114,11 @@ impl Metadata {
             image,
             config,
             queue,
+            commits,
+            commit_room: Arc::new(Semaphore::new(COMMIT_ROOM)),
+            touches,
+            bells: Bells::default(),
+            sessions: std::sync::Mutex::default(),
             root,
             identity,
             node: tokio::sync::Mutex::new(node),
@@ -113,7 +127,7 @@ impl Metadata {
         });
         core.publish_directory();
         core.groups.peers().serve(SERVICE, Arc::new(Service(core.clone())));
-        spawn(&core, commands);
+        spawn(&core, Queues { commands, commits: committed, touches: touched });
         Ok(Self { core })
     }
 
@@ -122,7 +136,17 @@ impl Metadata {
         self.core.image()
     }
 
-    /// Every new image; images may be skipped, never reordered.
+    /// Every new image that differs in more than consumer groups; images may be skipped, never reordered.
+    pub fn watch_topology(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        MetadataMachine::watch_topology(&self.core.shared)
+    }
+
+    /// Every new image that differs in consumer groups, but not only in their offsets, or in topics.
+    pub fn watch_groups(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        MetadataMachine::watch_groups(&self.core.shared)
+    }
+
+    /// Every new image, commits included; images may be skipped, never reordered.
     pub fn watch(&self) -> watch::Receiver<Arc<MetadataImage>> {
         self.core.image.clone()
     }
@@ -138,19 +162,31 @@ impl Metadata {
     /// Dropping the future does not take the command back.
     pub async fn propose(&self, command: Command, deadline: Duration) -> Result<CommandReply, ApiError> {
         let until = Instant::now() + deadline;
-        let (pending, reply) = Pending::new(command, until);
-        match tokio::time::timeout_at(until, self.core.queue.send(pending)).await {
+        Ok(self.send(&self.core.queue, command, until, None).await?.reply)
+    }
+
+    /// Sends a command on its way and waits until this broker's image shows what it did.
+    async fn send(
+        &self,
+        queue: &mpsc::Sender<Pending>,
+        command: Command,
+        until: Instant,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<Done, ApiError> {
+        let (mut pending, reply) = Pending::new(command, until);
+        if let Some(room) = room {
+            pending = pending.holding(room);
+        }
+        match tokio::time::timeout_at(until, queue.send(pending)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(stopping(ErrorCode::ShuttingDown)),
             Err(_) => return Err(no_quorum()),
         }
         // The proposer answers at the deadline by itself, with what it knows about the outcome.
         let done = reply.await.map_err(|_| stopping(ErrorCode::OutcomeUnknown))??;
-        let mut image = self.watch();
-        let seen = image.wait_for(|image| image.version >= done.index);
         // Late is not wrong: the change is made, this broker only does not show it yet.
-        let _ = tokio::time::timeout_at(until, seen).await;
-        Ok(done.reply)
+        let _ = self.shows(done.index, until).await;
+        Ok(done)
     }
 
     /// State of the metadata group on this broker.
@@ -238,17 +274,29 @@ async fn open_keyed(seams: &Seams, root: &Path, kind: KeyedKind) -> Keyed {
     }
 }
 
+/// What the tasks behind the handle take from.
+struct Queues {
+    commands: mpsc::Receiver<Pending>,
+    commits: mpsc::Receiver<Pending>,
+    touches: mpsc::Receiver<Touch>,
+}
+
 /// The tasks behind the handle.
-fn spawn(core: &Arc<Core>, commands: mpsc::Receiver<Pending>) {
+fn spawn(core: &Arc<Core>, queues: Queues) {
     let tasks = core.seams.tasks.child("metadata");
     let token = tasks.token();
-    tasks.spawn("metadata-proposer", 0, proposer::run(core.clone(), commands, token.clone()));
+    let Queues { commands, commits, touches } = queues;
+    tasks.spawn("metadata-proposer", 0, proposer::run(core.clone(), Lane::CHANGES, commands, token.clone()));
+    tasks.spawn("metadata-commits", 0, proposer::run(core.clone(), Lane::COMMITS, commits, token.clone()));
+    tasks.spawn("metadata-touches", 0, touches::run(core.clone(), touches, token.clone()));
+    tasks.spawn("metadata-coordinator", 0, coordinator::run(core.clone(), token.clone()));
+    tasks.spawn("metadata-bells", 0, bells::run(core.clone(), token.clone()));
     tasks.spawn("metadata-bootstrap", 0, bootstrap::run(core.clone(), token.clone()));
     tasks.spawn("metadata-controller", 0, controller::run(core.clone(), token.clone()));
     tasks.spawn("metadata-flush", 0, flush::run(core.clone(), token.clone()));
     let core = core.clone();
     tasks.spawn("metadata-directory", 0, async move {
-        let mut image = core.image.clone();
+        let mut image = MetadataMachine::watch_topology(&core.shared);
         loop {
             tokio::select! {
                 biased;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, RaftGroupId, ReplicaId, TopicId};
 
 use super::topic_config::TopicConfig;
+use crate::group::{Groups, TopicCatalog, TopicShape};
 
 /// One broker as the cluster knows it. Field order is part of the stored format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +216,26 @@ pub struct MetadataImage {
     pub metadata_learners: Vec<MetadataMember>,
     /// The next replica id: one at or above it is unknown to this image.
     pub next_replica: ReplicaId,
+    /// Consumer groups with their offsets. (`groups` are Raft groups.)
+    pub consumer_groups: Groups,
+}
+
+impl TopicCatalog for MetadataImage {
+    fn by_name(&self, name: &str) -> Option<TopicShape> {
+        self.topic(name).map(|topic| shape(topic))
+    }
+
+    fn by_id(&self, id: TopicId) -> Option<TopicShape> {
+        self.topic_by_id(id).filter(|topic| topic.deleted_ms.is_none()).map(|topic| shape(topic))
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, TopicShape)) {
+        self.live_topics().for_each(|topic| visit(&topic.name, shape(topic)));
+    }
+}
+
+fn shape(topic: &Topic) -> TopicShape {
+    TopicShape { id: topic.id, partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX) }
 }
 
 impl MetadataImage {

@@ -10,6 +10,9 @@ use raft_store::{KeyedState, LogPosition};
 use super::codec::DecodeError;
 use super::stored::Applied;
 
+/// Changed values that may wait for their write.
+const PUT_OFF_MAX: usize = 1024;
+
 /// A keyed store that may fail without harm: it is left alone from then on, until the next start.
 pub(crate) struct Keyed {
     /// The lock is never contended; it makes the machine shareable, as openraft asks.
@@ -53,7 +56,15 @@ impl Keyed {
         tracing::warn!(error = %error, "keyed state is not consistent, it is built again from snapshot and log");
     }
 
-    /// Writes what changed since the last call, with the applied entry, in one batch.
+    /// Puts off writing what changed, as long as it is little: only a store that was closed is trusted again, and
+    /// commits change the same few values a hundred times a second.
+    pub(crate) fn put_off(&mut self, applied: &mut Applied) {
+        if applied.state.dirty_count() >= PUT_OFF_MAX {
+            self.apply(applied);
+        }
+    }
+
+    /// Writes what changed since the last write, with the applied entry, in one batch.
     pub(crate) fn apply(&mut self, applied: &mut Applied) {
         let dirty = applied.state.take_dirty();
         let Some(last) = applied.last else { return };

@@ -1,6 +1,7 @@
 //! The metadata group's state machine as openraft drives it: decode, `apply`, publish the image, answer.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,11 +14,12 @@ use tokio::sync::watch;
 use wire::ids::BrokerId;
 
 use super::codec::decode_commands;
-use super::command::Replies;
+use super::command::{Command, Replies};
 use super::image::MetadataImage;
 use super::keyed::Keyed;
 use super::snapshot::{MetadataSnapshot, SnapshotError, SnapshotFiles};
 use super::stored::Applied;
+use crate::group::{GROUPS_BYTES_MAX, GroupCommand};
 use crate::raft::{GroupKind, RangePuller, SnapshotDoor, SnapshotMeta, Types};
 use crate::runtime::Fatal;
 
@@ -45,7 +47,32 @@ pub(crate) struct Shared {
     files: SnapshotFiles,
     current: Mutex<Option<Current>>,
     image: watch::Sender<Arc<MetadataImage>>,
+    /// The image of the last change of anything but consumer groups.
+    topology: watch::Sender<Arc<MetadataImage>>,
+    /// The image of the last change of consumer groups beside their offsets, or of what they read.
+    groups: watch::Sender<Arc<MetadataImage>>,
+    /// Term of the last entry whose effect the images show.
+    applied_term: AtomicU64,
     fatal: Fatal,
+}
+
+/// Whom the next image concerns.
+#[derive(Debug, Clone, Copy, Default)]
+struct News {
+    topology: bool,
+    groups: bool,
+}
+
+impl News {
+    const ALL: Self = Self { topology: true, groups: true };
+
+    fn note(&mut self, command: &Command) {
+        match command {
+            Command::Group { command: GroupCommand::Commit(_), .. } => {}
+            Command::Group { .. } => self.groups = true,
+            _ => *self = Self::ALL,
+        }
+    }
 }
 
 /// The newest snapshot.
@@ -67,6 +94,17 @@ impl Shared {
         }
     }
 
+    /// Term of the last entry whose effect the images show: on a leader of this term they show everything that earlier
+    /// leaders committed.
+    pub(crate) fn applied_term(&self) -> u64 {
+        self.applied_term.load(Ordering::Acquire)
+    }
+
+    /// The image of the last change of consumer groups beside their offsets.
+    pub(crate) fn groups_image(&self) -> Arc<MetadataImage> {
+        self.groups.borrow().clone()
+    }
+
     /// Position of the newest snapshot.
     pub(crate) fn snapshot_position(&self) -> Option<LogPosition> {
         self.current().as_ref().and_then(|current| current.meta.last_log_id.as_ref().map(LogPosition::of))
@@ -83,6 +121,7 @@ pub(crate) struct MetadataMachine {
     applied: Applied,
     keyed: Keyed,
     shared: Arc<Shared>,
+    news: News,
 }
 
 impl MetadataMachine {
@@ -110,9 +149,17 @@ impl MetadataMachine {
                 applied
             }
         };
-        let image = watch::Sender::new(Arc::new(applied.state.image().clone()));
-        let shared = Arc::new(Shared { files, current: Mutex::new(current), image, fatal });
-        Ok((Self { applied, keyed, shared: shared.clone() }, shared))
+        let first = Arc::new(applied.state.image().clone());
+        let shared = Arc::new(Shared {
+            files,
+            current: Mutex::new(current),
+            image: watch::Sender::new(first.clone()),
+            topology: watch::Sender::new(first.clone()),
+            groups: watch::Sender::new(first),
+            applied_term: AtomicU64::new(applied.last.map_or(0, |last| last.term)),
+            fatal,
+        });
+        Ok((Self { applied, keyed, shared: shared.clone(), news: News::default() }, shared))
     }
 
     fn apply_entry(&mut self, entry: Entry) -> io::Result<Replies> {
@@ -122,7 +169,7 @@ impl MetadataMachine {
         self.applied.last = Some(position);
         let mut replies = Replies { index, results: Vec::new() };
         match entry.payload {
-            Payload::Blank => {}
+            Payload::Blank => self.news.topology = true,
             Payload::Normal(data) => {
                 let commands = decode_commands(&data.body).map_err(|error| {
                     // Going on without it would make this replica differ from the others.
@@ -132,10 +179,12 @@ impl MetadataMachine {
                 })?;
                 replies.results.reserve(commands.len());
                 for command in &commands {
+                    self.news.note(command);
                     replies.results.push(self.applied.state.apply(index, command));
                 }
             }
             Payload::Membership(membership) => {
+                self.news.topology = true;
                 self.applied.set_membership(StoredMembership::new(Some(entry.log_id), membership));
             }
         }
@@ -144,8 +193,22 @@ impl MetadataMachine {
 
     /// Makes what was applied visible, then answers: whoever has a reply finds its effect in the image.
     fn publish(&mut self, waiting: &mut Vec<(Responder, Replies)>) {
-        self.keyed.apply(&mut self.applied);
-        self.shared.image.send_replace(Arc::new(self.applied.state.image().clone()));
+        let news = std::mem::take(&mut self.news);
+        if news.topology {
+            self.keyed.apply(&mut self.applied);
+        } else {
+            self.keyed.put_off(&mut self.applied);
+        }
+        let image = Arc::new(self.applied.state.image().clone());
+        // The newest image is there before anyone is woken to look at it.
+        self.shared.image.send_replace(image.clone());
+        if news.topology {
+            self.shared.topology.send_replace(image.clone());
+        }
+        if news.groups {
+            self.shared.groups.send_replace(image);
+        }
+        self.shared.applied_term.store(self.applied.last.map_or(0, |last| last.term), Ordering::Release);
         for (responder, replies) in waiting.drain(..) {
             responder.send(replies);
         }
@@ -155,10 +218,21 @@ impl MetadataMachine {
     pub(crate) fn watch(shared: &Shared) -> watch::Receiver<Arc<MetadataImage>> {
         shared.image.subscribe()
     }
+
+    /// Readers of images that differ in more than consumer groups: commits do not wake them.
+    pub(crate) fn watch_topology(shared: &Shared) -> watch::Receiver<Arc<MetadataImage>> {
+        shared.topology.subscribe()
+    }
+
+    /// Readers of images that differ in consumer groups, but not only in offsets.
+    pub(crate) fn watch_groups(shared: &Shared) -> watch::Receiver<Arc<MetadataImage>> {
+        shared.groups.subscribe()
+    }
 }
 
 impl Drop for MetadataMachine {
     fn drop(&mut self) {
+        self.keyed.apply(&mut self.applied);
         self.keyed.close();
     }
 }
@@ -221,6 +295,7 @@ impl RaftStateMachine<MetadataTypes> for MetadataMachine {
         self.shared.keep(Current { meta: meta_of(&applied), snapshot });
         self.applied = applied;
         self.keyed.rewrite(&mut self.applied);
+        self.news = News::ALL;
         self.publish(&mut Vec::new());
         Ok(())
     }
@@ -249,7 +324,10 @@ impl RaftSnapshotBuilder<MetadataTypes> for MetadataSnapshotBuilder {
         if let Some(current) = known {
             return Ok(Snapshot { meta, snapshot: current.snapshot });
         }
-        let bytes = self.applied.encode_snapshot().map_err(io::Error::other)?;
+        // Tens of megabytes with many groups: not on a thread that serves requests.
+        let applied = self.applied.clone();
+        let bytes =
+            self.shared.files.run(move || applied.encode_snapshot()).await.map_err(io::Error::other)?;
         let snapshot = MetadataSnapshot { index: last.index, bytes: bytes.into() };
         self.shared.files.save(snapshot.clone()).await.map_err(io::Error::other)?;
         self.shared.keep(Current { meta: meta.clone(), snapshot: snapshot.clone() });
@@ -266,8 +344,9 @@ impl RaftSnapshotBuilder<MetadataTypes> for MetadataSnapshotBuilder {
 /// | 16..20 | CRC-32C, u32 | length, u32, at most 1 MiB |
 pub(crate) struct MetadataDoor(pub(crate) Arc<Shared>);
 
-/// Longest snapshot that is pulled: an envelope's bound and its header.
-const SNAPSHOT_MAX: u64 = (16 << 20) + 64;
+/// Longest snapshot that is pulled: the first envelope's bound, what consumer groups may take, and as much again for what
+/// they grow by when topics do.
+const SNAPSHOT_MAX: u64 = (16 << 20) + 2 * (GROUPS_BYTES_MAX as u64);
 
 impl SnapshotDoor<MetadataKind, MetadataMachine> for MetadataDoor {
     fn offer(&self, data: &MetadataSnapshot) -> Bytes {

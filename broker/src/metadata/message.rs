@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft_store::codec::CodecError;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use wire::ids::BrokerId;
+use wire::ids::{BrokerId, GroupId, MemberId};
 
 use super::codec::{self, DecodeError};
 use super::command::{BrokerRegistration, Command, Replies};
@@ -34,6 +34,10 @@ pub(crate) enum Request {
     },
     /// Commands for the metadata leader.
     Propose(Vec<Command>),
+    /// Members of consumer groups that were heard of, for the coordinator.
+    Sessions(Vec<(GroupId, MemberId)>),
+    /// How far must an image be that has everything acknowledged before now?
+    ReadIndex,
 }
 
 /// Where a broker lives.
@@ -91,6 +95,15 @@ pub(crate) enum Answer {
     },
     /// It may have happened.
     Unknown(String),
+    /// To `Sessions`.
+    Sessions {
+        /// An image of this version shows at least what the coordinator knew.
+        index: u64,
+        /// For each member: how long it may take itself for one, `None` if it is none.
+        leases_ms: Vec<Option<u32>>,
+    },
+    /// To `ReadIndex`.
+    ReadIndex(u64),
 }
 
 impl Request {
@@ -139,6 +152,8 @@ mod tests {
             Request::Hello { fresh: true },
             Request::Claim { cluster_id: Uuid::from_u128(1), members: vec![] },
             Request::Propose(vec![Command::AllocateProducerIds { count: 1 }]),
+            Request::Sessions(vec![(GroupId("g".into()), MemberId(Uuid::from_u128(1)))]),
+            Request::ReadIndex,
         ];
         for request in requests {
             assert_eq!(Request::decode(&request.encode().unwrap()).unwrap(), request);
@@ -149,6 +164,8 @@ mod tests {
             Answer::Refused { retriable: false, reason: "r".into() },
             Answer::Unknown("u".into()),
             Answer::Proposed(Replies::default()),
+            Answer::Sessions { index: 3, leases_ms: vec![Some(1), None] },
+            Answer::ReadIndex(7),
         ];
         for answer in answers {
             assert_eq!(Answer::decode(&answer.encode().unwrap()).unwrap(), answer);

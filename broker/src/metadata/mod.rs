@@ -7,10 +7,12 @@
 //! **Invariant:** everything that decides what the state becomes stands in a command; `apply` reads no clock, draws no
 //! number and knows no broker of its own (I8).
 
+mod bells;
 mod bootstrap;
 pub mod codec;
 pub mod command;
 mod controller;
+mod coordinator;
 mod core;
 pub mod error;
 mod flush;
@@ -23,15 +25,19 @@ pub mod placement;
 mod plan;
 mod proposer;
 mod service;
+mod sessions;
 pub mod snapshot;
 pub mod state;
 mod stored;
 pub mod topic_config;
+mod touches;
 
 pub use self::core::MetadataConfig;
 pub use crate::runtime::KeyedKind;
+pub use bells::GroupChanges;
 pub use handle::{Metadata, MetadataError, MetadataParts};
 pub use machine::MetadataKind;
+pub use touches::Touched;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::errors::{ClientWriteError, RaftError};
 use raft_store::EntryData;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::api_error::ApiError;
@@ -16,24 +16,38 @@ use wire::ids::BrokerId;
 
 use super::codec::encode_commands;
 use super::command::{Command, CommandReply, Replies};
+use super::coordinator;
 use super::core::{Core, SERVICE};
 use super::message::{Answer, Request};
 use crate::raft::PeerError;
 
 /// Commands that may wait; one more waits for a place until its deadline. A report of 10,000 partitions is one command.
 pub(crate) const QUEUE: usize = 1024;
-/// Commands in one Raft entry.
-const BATCH: usize = 256;
 /// Bytes in one Raft entry; the architecture's bound.
 const ENTRY_BYTES: usize = 1 << 20;
-/// Entries of this broker that wait for their commit.
-const IN_FLIGHT: usize = 8;
 /// One attempt takes at most this long; longer means that the leader is gone.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// An attempt at another broker is given up sooner: its link may lead nowhere, and a new leader stands in a second.
 const REMOTE_ATTEMPT: Duration = Duration::from_secs(2);
 /// First and longest pause between two attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
+/// How commands of one kind travel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lane {
+    /// Commands in one Raft entry.
+    batch: usize,
+    /// Entries of this broker that wait for their commit.
+    in_flight: usize,
+}
+
+impl Lane {
+    /// Changes that somebody waits for.
+    pub(crate) const CHANGES: Self = Self { batch: 256, in_flight: 8 };
+    /// Commits of offsets: the next entry gathers while one is written, however many come, so that their number costs
+    /// little.
+    pub(crate) const COMMITS: Self = Self { batch: QUEUE, in_flight: 2 };
+}
 
 /// A command on its way.
 pub(crate) struct Pending {
@@ -42,6 +56,8 @@ pub(crate) struct Pending {
     pub(crate) reply: oneshot::Sender<Result<Done, ApiError>>,
     /// An attempt ended without an answer: from then on the deadline means "unknown".
     unknown: bool,
+    /// Bytes that the command takes of what may wait.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// A reply and the entry that it belongs to.
@@ -56,7 +72,12 @@ impl Pending {
         deadline: Instant,
     ) -> (Self, oneshot::Receiver<Result<Done, ApiError>>) {
         let (reply, receiver) = oneshot::channel();
-        (Self { command, deadline, reply, unknown: false }, receiver)
+        (Self { command, deadline, reply, unknown: false, _room: None }, receiver)
+    }
+
+    /// Holds its place among the bytes that may wait until it is answered.
+    pub(crate) fn holding(self, room: OwnedSemaphorePermit) -> Self {
+        Self { _room: Some(room), ..self }
     }
 
     fn answer(self, result: Result<Done, ApiError>) {
@@ -84,7 +105,12 @@ pub(crate) enum Attempt {
 }
 
 /// Gathers commands into batches and sees each through, until the token ends it.
-pub(crate) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Pending>, token: CancellationToken) {
+pub(crate) async fn run(
+    core: Arc<Core>,
+    lane: Lane,
+    mut queue: mpsc::Receiver<Pending>,
+    token: CancellationToken,
+) {
     let mut in_flight = FuturesUnordered::new();
     loop {
         let mut batch = Vec::new();
@@ -92,7 +118,7 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Pending>, tok
             biased;
             () = token.cancelled() => break,
             Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
-            taken = queue.recv_many(&mut batch, BATCH), if in_flight.len() < IN_FLIGHT => {
+            taken = queue.recv_many(&mut batch, lane.batch), if in_flight.len() < lane.in_flight => {
                 if taken == 0 {
                     break;
                 }
@@ -169,7 +195,8 @@ async fn attempt(core: &Core, commands: Vec<Command>, limit: Duration) -> Attemp
 }
 
 /// Proposes as leader. Large batches become several entries, and the index is that of the last.
-pub(crate) async fn propose_here(core: &Core, commands: Vec<Command>, limit: Duration) -> Attempt {
+pub(crate) async fn propose_here(core: &Core, mut commands: Vec<Command>, limit: Duration) -> Attempt {
+    coordinator::decide(core, &mut commands);
     let mut done = Replies::default();
     let mut parts = vec![commands];
     while let Some(mut part) = parts.pop() {

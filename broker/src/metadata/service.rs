@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use super::command::{BrokerRegistration, Command, Replies};
+use super::coordinator;
 use super::core::{Core, SERVICE};
 use super::error::MetaError;
 use super::message::{Answer, Known, Request, Whereabouts, registration};
@@ -60,6 +61,18 @@ async fn answer(core: &Core, from: &Hello, request: Request) -> Answer {
                 Attempt::Unknown(reason) => Answer::Unknown(reason),
             }
         }
+        Request::Sessions(members) => match coordinator::hear(core, &members) {
+            Some(heard) => {
+                let ms = |lease: Duration| u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
+                let leases_ms = heard.leases.into_iter().map(|lease| lease.map(ms)).collect();
+                Answer::Sessions { index: heard.index, leases_ms }
+            }
+            None => Answer::NotLeader { leader: core.leader() },
+        },
+        Request::ReadIndex => match coordinator::read_index(core, PROPOSAL).await {
+            Some(index) => Answer::ReadIndex(index),
+            None => Answer::NotLeader { leader: core.leader() },
+        },
     }
 }
 

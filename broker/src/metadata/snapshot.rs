@@ -110,6 +110,11 @@ impl SnapshotFiles {
         self.io.run(move || files.save_now(snapshot.index, &snapshot.bytes)).await
     }
 
+    /// Runs blocking work where the disk's work runs.
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.io.run(work).await
+    }
+
     /// Index of the older of the kept snapshots: the log behind it is not needed any more.
     pub(crate) fn fallback_index(&self) -> Result<Option<u64>, SnapshotError> {
         let indexes = self.indexes()?;

@@ -13,6 +13,10 @@ use super::image::{BrokerEntry, MetadataImage, MetadataMember, Partition, Topic}
 use super::state::{Counters, Entity, MetadataState};
 use super::topic_config::TopicConfig;
 
+mod groups;
+
+use groups::GroupParts;
+
 /// Identity, counters and membership.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredCluster {
@@ -76,7 +80,7 @@ impl Applied {
     /// The snapshot of this state; the same on every replica that applied the same entries.
     ///
     /// # Errors
-    /// Above 16 MiB.
+    /// If the part without consumer groups, or a single group, takes more than 16 MiB.
     pub(crate) fn encode_snapshot(&self) -> Result<Vec<u8>, raft_store::codec::CodecError> {
         let image = self.state.image();
         let last = self.last.unwrap_or_default();
@@ -92,7 +96,9 @@ impl Applied {
             partitions,
             purged: image.purged.iter().map(|(id, index)| (*id, *index)).collect(),
         };
-        codec::encode(codec::SNAPSHOT, &snapshot)
+        let mut bytes = codec::encode(codec::SNAPSHOT, &snapshot)?;
+        groups::append(&image.consumer_groups, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Reads a snapshot back.
@@ -100,7 +106,8 @@ impl Applied {
     /// # Errors
     /// [`DecodeError`].
     pub(crate) fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let snapshot: StoredSnapshot = codec::decode(codec::SNAPSHOT, bytes)?;
+        let (first, mut rest) = raft_store::codec::split_first(bytes)?;
+        let snapshot: StoredSnapshot = codec::decode(codec::SNAPSHOT, first)?;
         let last = LogPosition { term: snapshot.last.0, index: snapshot.last.1 };
         let mut parts = Parts { cluster: Some(snapshot.cluster), ..Parts::default() };
         parts.brokers.extend(snapshot.brokers.into_iter().map(|broker| (broker.id, broker)));
@@ -109,6 +116,11 @@ impl Applied {
             parts.partitions.insert(partition.group, (topic, partition));
         }
         parts.purged.extend(snapshot.purged);
+        while !rest.is_empty() {
+            let (part, behind) = raft_store::codec::split_first(rest)?;
+            parts.consumer_groups.part(part)?;
+            rest = behind;
+        }
         parts.assemble(last)
     }
 
@@ -139,6 +151,8 @@ impl Applied {
                 Entity::Purged(id) => {
                     image.purged.get(id).map(|index| codec::encode(codec::KEYED, index)).transpose()?
                 }
+                Entity::Group(id) => groups::group_value(&image.consumer_groups, id)?,
+                Entity::Offsets(id, block) => groups::offsets_value(&image.consumer_groups, id, *block)?,
             };
             writes.push((key(entity), value));
         }
@@ -171,6 +185,8 @@ impl Applied {
                     let id = id.ok_or(DecodeError::Contradiction("a tombstone without a topic"))?;
                     parts.purged.insert(TopicId(id), codec::decode(codec::KEYED, value)?);
                 }
+                Some(b'g') => parts.consumer_groups.group(value)?,
+                Some(b'o') => parts.consumer_groups.offsets(value)?,
                 _ => return Err(DecodeError::Contradiction("an unknown key")),
             }
         }
@@ -204,6 +220,8 @@ fn key(entity: &Entity) -> Vec<u8> {
         Entity::Topic(id) => tagged(b't', id.0.as_bytes()),
         Entity::Partition(group) => tagged(b'p', &group.0.to_be_bytes()),
         Entity::Purged(id) => tagged(b'x', id.0.as_bytes()),
+        Entity::Group(id) => tagged(b'g', id.0.as_bytes()),
+        Entity::Offsets(id, block) => tagged(b'o', &groups::offsets_key(id, *block)),
     }
 }
 
@@ -228,6 +246,7 @@ struct Parts {
     topics: BTreeMap<TopicId, StoredTopic>,
     partitions: BTreeMap<RaftGroupId, (TopicId, Partition)>,
     purged: BTreeMap<TopicId, u64>,
+    consumer_groups: GroupParts,
 }
 
 impl Parts {
@@ -269,6 +288,7 @@ impl Parts {
             names: Arc::new(names),
             groups: Arc::new(groups),
             purged: Arc::new(self.purged),
+            consumer_groups: self.consumer_groups.assemble()?,
             ..MetadataImage::default()
         };
         let state = MetadataState::restored(image, cluster.counters);

@@ -115,6 +115,7 @@ async fn start(root: &Path, plan: Plan) -> Broker {
         metadata_voters: 3,
         delete_retention: Duration::from_secs(3600),
         keyed: KeyedKind::Disk,
+        offset_retention: Duration::from_secs(3600),
     };
     let parts = MetadataParts { seams, wal, groups, config, root: root.to_path_buf(), node, identity: told };
     let metadata = Metadata::start(parts).await.unwrap();

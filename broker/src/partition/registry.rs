@@ -347,7 +347,7 @@ impl Shared {
 }
 
 async fn compare_forever(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut images = shared.metadata().watch();
+    let mut images = shared.metadata().watch_topology();
     loop {
         let image = images.borrow_and_update().clone();
         if image.is_formed() && shared.metadata().knows_own_disk(&image) {

@@ -4,6 +4,7 @@
 //! touched is remembered until [`MetadataState::take_dirty`], so that keyed state is written incrementally.
 
 mod brokers;
+mod groups;
 mod replicas;
 pub mod topics;
 
@@ -11,11 +12,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use disk::mutant::{self, Mutant};
-use wire::ids::{BrokerId, ProducerId, RaftGroupId, ReplicaId, TopicId};
+use wire::ids::{BrokerId, GroupId, ProducerId, RaftGroupId, ReplicaId, TopicId};
 
 use super::command::{Command, CommandReply};
 use super::error::MetaError;
 use super::image::{MetadataImage, MetadataMember, Partition, Topic};
+use crate::group::OffsetBlock;
 
 /// Most producer ids handed out at once.
 pub const PRODUCER_IDS_MAX: u32 = 10_000;
@@ -24,7 +26,7 @@ pub const PRODUCER_IDS_MAX: u32 = 10_000;
 pub const FEATURE_LEVEL: u32 = 1;
 
 /// A thing that is stored under a key of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Entity {
     /// Identity, counters, membership.
     Cluster,
@@ -36,6 +38,10 @@ pub enum Entity {
     Partition(RaftGroupId),
     /// The tombstone of a purged topic.
     Purged(TopicId),
+    /// A consumer group without its offsets.
+    Group(GroupId),
+    /// Offsets of a consumer group, a block of partitions.
+    Offsets(GroupId, OffsetBlock),
 }
 
 /// Numbers that are handed out once.
@@ -97,6 +103,11 @@ impl MetadataState {
         std::mem::take(&mut self.dirty)
     }
 
+    /// Number of entities that changed since the last [`MetadataState::take_dirty`].
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Every entity that the state holds, for a full write.
     pub fn entities(&self) -> BTreeSet<Entity> {
         let mut all = BTreeSet::from([Entity::Cluster]);
@@ -104,6 +115,7 @@ impl MetadataState {
         all.extend(self.image.topics.keys().copied().map(Entity::Topic));
         all.extend(self.image.groups.keys().copied().map(Entity::Partition));
         all.extend(self.image.purged.keys().copied().map(Entity::Purged));
+        all.extend(self.group_entities());
         all
     }
 
@@ -140,11 +152,11 @@ impl MetadataState {
             Command::SetDraining { broker, draining, time_ms } => {
                 self.set_draining(*broker, *draining, *time_ms)
             }
-            Command::CreateTopic(topic) => self.create_topic(topic),
-            Command::DeleteTopic { id, time_ms } => self.delete_topic(*id, *time_ms),
-            Command::PurgeTopic { id } => self.purge_topic(index, *id),
+            Command::CreateTopic(_)
+            | Command::DeleteTopic { .. }
+            | Command::PurgeTopic { .. }
+            | Command::AddPartitions { .. } => self.change_topic(index, command),
             Command::AlterTopic { id, set, reset } => self.alter_topic(*id, set, reset),
-            Command::AddPartitions { id, total } => self.add_partitions(*id, *total),
             Command::ReportLeaders(reports) => Ok(self.report_leaders(reports)),
             Command::ReportIsr(reports) => Ok(self.report_isr(reports)),
             Command::ReplaceReplica { group, old, to } => self.replace_replica(*group, *old, *to),
@@ -152,6 +164,45 @@ impl MetadataState {
             Command::CancelReplace { group, new } => self.cancel_replace(*group, *new),
             Command::SetInitializer { group, replica } => self.set_initializer(*group, *replica),
             Command::AllocateProducerIds { count } => self.allocate_producer_ids(*count),
+            Command::Group { id, command } => self.change_group(id, command),
+        }
+    }
+
+    /// Commands after which consumer groups may have other partitions to share out.
+    fn change_topic(&mut self, index: u64, command: &Command) -> Result<CommandReply, MetaError> {
+        match command {
+            Command::CreateTopic(topic) => {
+                let known = self.image.names.contains_key(&topic.name);
+                let reply = self.create_topic(topic)?;
+                if !known {
+                    self.topic_changed(topic.id, Some(topic.time_ms));
+                }
+                Ok(reply)
+            }
+            Command::DeleteTopic { id, time_ms } => {
+                let live = self.image.topic_by_id(*id).is_some_and(|topic| topic.deleted_ms.is_none());
+                let reply = self.delete_topic(*id, *time_ms)?;
+                if live {
+                    self.topic_changed(*id, Some(*time_ms));
+                }
+                Ok(reply)
+            }
+            Command::AddPartitions { id, total } => {
+                let count =
+                    |image: &MetadataImage| image.topic_by_id(*id).map(|topic| topic.partitions.len());
+                let before = count(&self.image);
+                let reply = self.add_partitions(*id, *total)?;
+                if count(&self.image) != before {
+                    self.topic_changed(*id, None);
+                }
+                Ok(reply)
+            }
+            Command::PurgeTopic { id } => {
+                let reply = self.purge_topic(index, *id)?;
+                self.topic_purged(*id);
+                Ok(reply)
+            }
+            _ => Ok(CommandReply::Done),
         }
     }
 

@@ -428,11 +428,11 @@ fn what_a_command_touched_is_told_once() {
     cluster.fine(Command::CreateTopic(create(1, "t", 2, 3)));
     let id = TopicId(Uuid::from_u128(1));
     let groups = [1, 2].map(|g| Entity::Partition(RaftGroupId(g)));
-    let expected = BTreeSet::from([Entity::Cluster, Entity::Topic(id), groups[0], groups[1]]);
+    let expected = BTreeSet::from([Entity::Cluster, Entity::Topic(id), groups[0].clone(), groups[1].clone()]);
     assert_eq!(cluster.state.take_dirty(), expected);
     let leader = cluster.partition(2).preferred;
     cluster.lead(2, leader, 3);
-    assert_eq!(cluster.state.take_dirty(), BTreeSet::from([groups[1]]));
+    assert_eq!(cluster.state.take_dirty(), BTreeSet::from([groups[1].clone()]));
     assert!(cluster.state.take_dirty().is_empty());
 }
 

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 use uuid::Uuid;
-use wire::ids::TopicId;
+use wire::ids::{GroupId, TopicId};
 
 use super::*;
+use crate::group::GroupCommand;
 use crate::metadata::codec::{decode_commands, encode_commands};
 use crate::metadata::command::{Command, CommandReply};
 use crate::metadata::state::tests::{Cluster, create, registration};
@@ -160,6 +161,7 @@ fn every_command_keeps_its_number() {
         Command::CancelReplace { group, new },
         Command::SetInitializer { group, replica: old },
         Command::AllocateProducerIds { count: 1 },
+        Command::Group { id: GroupId(String::new()), command: GroupCommand::Delete },
     ];
     for (number, command) in all.iter().enumerate() {
         let bytes = encode_commands(std::slice::from_ref(command)).unwrap();
@@ -168,6 +170,8 @@ fn every_command_keeps_its_number() {
         assert_eq!(decode_commands(&bytes).unwrap(), std::slice::from_ref(command));
     }
 }
+
+mod groups;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -187,11 +191,13 @@ proptest! {
     }
 
     #[test]
-    fn garbage_payload_in_a_good_envelope_never_panics(bytes: Vec<u8>, tag in prop::sample::select(&b"cbtpxz"[..])) {
+    fn garbage_payload_in_a_good_envelope_never_panics(bytes: Vec<u8>, tag in prop::sample::select(&b"cbtpxgoz"[..])) {
         // The payload of an envelope around raw bytes is a length and the bytes: wrong types of every kind.
-        for kind in [codec::COMMANDS, codec::SNAPSHOT, codec::KEYED] {
+        for kind in [codec::COMMANDS, codec::SNAPSHOT, codec::KEYED, codec::GROUPS] {
             let wrapped = codec::encode(kind, &bytes).unwrap();
             let _ = Applied::decode_snapshot(&wrapped);
+            let behind = [Applied::default().encode_snapshot().unwrap(), wrapped.clone()].concat();
+            let _ = Applied::decode_snapshot(&behind);
             let _ = decode_commands(&wrapped);
             let _ = Applied::from_pairs(LogPosition::default(), &[(vec![tag], wrapped)]);
         }

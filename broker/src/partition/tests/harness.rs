@@ -120,6 +120,7 @@ pub(super) async fn start(plan: &Plan) -> Broker {
         metadata_voters: 3,
         delete_retention: Duration::from_secs(3600),
         keyed: KeyedKind::Memory,
+        offset_retention: Duration::from_secs(3600),
     };
     let parts = MetadataParts {
         seams: seams.clone(),
