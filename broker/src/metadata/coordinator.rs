@@ -22,8 +22,6 @@ use crate::group::{GroupCommand, Groups};
 const LOOK: Duration = Duration::from_millis(100);
 /// The same while there are none, or another broker leads.
 const LOOK_IDLE: Duration = Duration::from_millis(500);
-/// The session clock never moves by more at once: what is beyond it, the coordinator did not hear either.
-const STEP_MAX: Duration = Duration::from_millis(1_000);
 /// The session clock stands still while no quorum has acknowledged this leader for longer.
 const QUORUM_AGE_MAX_MS: u64 = 1_000;
 /// Pause between two looks for offsets that expire.
@@ -46,7 +44,7 @@ pub(crate) struct Heard {
 
 /// Runs until the token ends it; does nothing while another broker leads.
 pub(crate) async fn run(core: Arc<Core>, token: CancellationToken) {
-    let (mut last, mut offsets_looked) = (Instant::now(), None::<Instant>);
+    let mut offsets_looked: Option<Instant> = None;
     loop {
         let idle = core.sessions().is_empty();
         tokio::select! {
@@ -54,26 +52,19 @@ pub(crate) async fn run(core: Arc<Core>, token: CancellationToken) {
             () = token.cancelled() => return,
             () = tokio::time::sleep(if idle { LOOK_IDLE } else { LOOK }) => {}
         }
-        let now = Instant::now();
-        let step = now.duration_since(last).min(STEP_MAX);
-        last = now;
-        let Some(quorum_age_ms) = begin(&core) else { continue };
-        let expired = {
-            let mut sessions = core.sessions();
-            if quorum_age_ms <= QUORUM_AGE_MAX_MS {
-                sessions.advance(step);
-            }
-            sessions.expired()
-        };
+        if begin(&core).is_none() {
+            continue;
+        }
+        let expired = core.sessions().expired();
         expel(&core, expired).await;
         if offsets_looked.is_none_or(|looked| looked.elapsed() >= LOOK_OFFSETS) {
-            offsets_looked = Some(now);
+            offsets_looked = Some(Instant::now());
             forget_idle(&core).await;
         }
     }
 }
 
-/// Brings the sessions up to the present image, if this broker leads and has applied all that earlier leaders committed.
+/// Brings the sessions up to the present time and image, if this broker leads and has applied all that earlier leaders committed.
 /// Returns the time since a quorum last acknowledged it.
 fn begin(core: &Core) -> Option<u64> {
     let status = core.status().filter(crate::raft::GroupStatus::is_leader)?;
@@ -82,10 +73,12 @@ fn begin(core: &Core) -> Option<u64> {
     }
     let image = core.shared.groups_image();
     let mut sessions = core.sessions();
-    sessions.begin(status.term);
-    sessions.follow(image.version, &image.consumer_groups);
     let alone = status.members.iter().filter(|member| member.votes).count() == 1;
-    if alone { Some(0) } else { status.quorum_age_ms }
+    let quorum_age_ms = if alone { Some(0) } else { status.quorum_age_ms };
+    sessions.begin(status.term);
+    sessions.advance(Instant::now(), quorum_age_ms.is_some_and(|age| age <= QUORUM_AGE_MAX_MS));
+    sessions.follow(image.version, &image.consumer_groups);
+    quorum_age_ms
 }
 
 /// Members were heard of; `None` if this broker cannot coordinate now.

@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use wire::ids::{GroupId, MemberId};
 
 use crate::group::{Group, Groups};
 
+/// The clock never moves by more at once: what is beyond it, the coordinator's process did not hear either.
+const STEP_MAX: Duration = Duration::from_millis(1_000);
 /// Members that are expelled in one round.
 const EXPIRED_AT_ONCE: usize = 256;
 
@@ -23,6 +26,8 @@ pub(crate) struct Sessions {
     /// Version of the image that was followed last.
     followed: Option<u64>,
     clock: Duration,
+    /// When the clock was set last.
+    set: Option<Instant>,
     groups: BTreeMap<GroupId, Known>,
 }
 
@@ -76,9 +81,14 @@ impl Sessions {
         }
     }
 
-    /// Lets time pass.
-    pub(crate) fn advance(&mut self, step: Duration) {
-        self.clock += step;
+    /// Lets the time pass since the last call, if the coordinator could hear its members meanwhile. To be called before
+    /// anything is written down: whoever comes now begins now.
+    pub(crate) fn advance(&mut self, now: Instant, could_hear: bool) {
+        let step = self.set.map_or(Duration::ZERO, |set| now.saturating_duration_since(set).min(STEP_MAX));
+        self.set = Some(now);
+        if could_hear {
+            self.clock += step;
+        }
     }
 
     /// A member was heard of; its timeout, or `None` if it is none.
@@ -174,47 +184,97 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// A table of term 7 and the time that it is.
+    struct Table {
+        sessions: Sessions,
+        now: Instant,
+    }
+
+    impl Table {
+        fn new(groups: &Groups) -> Self {
+            let mut table = Self { sessions: Sessions::default(), now: Instant::now() };
+            table.sessions.begin(7);
+            table.pass(0, true);
+            table.sessions.follow(1, groups);
+            table
+        }
+
+        /// Second by second, as the coordinator looks.
+        fn pass(&mut self, seconds: u32, could_hear: bool) {
+            self.sessions.advance(self.now, could_hear);
+            for _ in 0..seconds {
+                self.now += SECOND;
+                self.sessions.advance(self.now, could_hear);
+            }
+        }
+    }
+
     #[test]
     fn who_is_heard_of_stays_and_who_is_silent_is_found() {
-        let (mut groups, mut sessions) = (Groups::default(), Sessions::default());
+        let mut groups = Groups::default();
         apply(&mut groups, &join(1, 2_000));
         apply(&mut groups, &join(2, 10_000));
-        sessions.begin(7);
-        sessions.follow(1, &groups);
-        sessions.advance(SECOND);
-        assert!(sessions.is_silent(&group(), "i1") && !sessions.is_silent(&group(), "i2"));
-        assert_eq!(sessions.touch(&group(), member(1)), Some(2 * SECOND));
-        assert_eq!(sessions.touch(&group(), member(3)), None);
-        sessions.advance(SECOND);
-        assert_eq!(expired(&sessions), [0; 0]);
-        sessions.advance(SECOND);
-        assert_eq!(expired(&sessions), [1]);
+        let mut table = Table::new(&groups);
+        table.pass(1, true);
+        assert!(table.sessions.is_silent(&group(), "i1") && !table.sessions.is_silent(&group(), "i2"));
+        assert_eq!(table.sessions.touch(&group(), member(1)), Some(2 * SECOND));
+        assert_eq!(table.sessions.touch(&group(), member(3)), None);
+        table.pass(1, true);
+        assert_eq!(expired(&table.sessions), [0; 0]);
+        table.pass(1, true);
+        assert_eq!(expired(&table.sessions), [1]);
         apply(&mut groups, &GroupCommand::Expire { member: member(1), time_ms: 2 });
-        sessions.follow(2, &groups);
-        assert_eq!(expired(&sessions), [0; 0]);
-        assert!(!sessions.is_silent(&group(), "i1"), "nobody holds it");
-        sessions.advance(7 * SECOND);
-        assert_eq!(expired(&sessions), [2]);
+        table.sessions.follow(2, &groups);
+        assert_eq!(expired(&table.sessions), [0; 0]);
+        assert!(!table.sessions.is_silent(&group(), "i1"), "nobody holds it");
+        table.pass(7, true);
+        assert_eq!(expired(&table.sessions), [2]);
         apply(&mut groups, &GroupCommand::Leave { member: member(2), keep_place: false, time_ms: 3 });
-        sessions.follow(2, &groups);
-        assert!(!sessions.is_empty(), "this version is known");
-        sessions.follow(3, &groups);
-        assert!(sessions.is_empty());
+        table.sessions.follow(2, &groups);
+        assert!(!table.sessions.is_empty(), "this version is known");
+        table.sessions.follow(3, &groups);
+        assert!(table.sessions.is_empty());
     }
 
     #[test]
     fn another_term_gives_everybody_a_full_session() {
-        let (mut groups, mut sessions) = (Groups::default(), Sessions::default());
+        let mut groups = Groups::default();
         apply(&mut groups, &join(1, 2_000));
-        sessions.begin(7);
-        sessions.follow(1, &groups);
-        sessions.advance(3 * SECOND);
-        sessions.begin(7);
-        assert_eq!(expired(&sessions), [1]);
-        sessions.begin(8);
-        sessions.follow(1, &groups);
-        assert_eq!(expired(&sessions), [0; 0]);
-        sessions.advance(2 * SECOND);
-        assert_eq!(expired(&sessions), [1]);
+        let mut table = Table::new(&groups);
+        table.pass(3, true);
+        table.sessions.begin(7);
+        assert_eq!(expired(&table.sessions), [1]);
+        table.sessions.begin(8);
+        table.sessions.follow(1, &groups);
+        assert_eq!(expired(&table.sessions), [0; 0]);
+        table.pass(2, true);
+        assert_eq!(expired(&table.sessions), [1]);
+    }
+
+    #[test]
+    fn what_the_coordinator_could_not_hear_does_not_count() {
+        let mut groups = Groups::default();
+        apply(&mut groups, &join(1, 2_000));
+        let mut table = Table::new(&groups);
+        table.pass(60, false);
+        // Its process was stopped for an hour: a single look afterwards.
+        table.now += 3_600 * SECOND;
+        table.sessions.advance(table.now, true);
+        assert_eq!(expired(&table.sessions), [0; 0]);
+        table.pass(1, true);
+        assert_eq!(expired(&table.sessions), [1]);
+    }
+
+    #[test]
+    fn who_comes_between_two_looks_begins_when_it_comes() {
+        let mut groups = Groups::default();
+        let mut table = Table::new(&groups);
+        apply(&mut groups, &join(1, 1_000));
+        table.now += SECOND * 9 / 10;
+        table.sessions.advance(table.now, true);
+        table.sessions.follow(2, &groups);
+        table.now += SECOND * 9 / 10;
+        table.sessions.advance(table.now, true);
+        assert_eq!(expired(&table.sessions), [0; 0]);
     }
 }
