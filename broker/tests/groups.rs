@@ -395,7 +395,7 @@ async fn a_paused_group_is_told_and_offsets_of_forgotten_groups_expire() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_input_is_named_and_changes_nothing() {
+async fn bad_wishes_are_named_and_nothing_comes_to_be() {
     let broker = start().await;
     broker.topic("orders", 2).await;
     let mut groups = GroupsClient::new(broker.channel().await);
@@ -420,6 +420,17 @@ async fn bad_input_is_named_and_changes_nothing() {
     for (request, expected) in joins {
         assert_eq!(name_of(groups.join_group(request.clone()).await), expected, "{request:?}");
     }
+    assert!(
+        groups.list_groups(pb::ListGroupsRequest::default()).await.unwrap().into_inner().groups.is_empty()
+    );
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_there_is_named_and_nothing_comes_to_be() {
+    let broker = start().await;
+    broker.topic("orders", 2).await;
+    let mut groups = GroupsClient::new(broker.channel().await);
     let id = "00000000-0000-4000-8000-000000000001".to_owned();
     let beat = pb::HeartbeatRequest { group_id: "g".into(), member_id: id.clone(), ..Default::default() };
     assert_eq!(name_of(groups.heartbeat(beat.clone()).await), "unknown_group");
@@ -456,6 +467,14 @@ async fn bad_input_is_named_and_changes_nothing() {
         groups.list_groups(pb::ListGroupsRequest::default()).await.unwrap().into_inner().groups.is_empty()
     );
 
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_may_not_say_is_named_and_changes_nothing() {
+    let broker = start().await;
+    broker.topic("orders", 2).await;
+    let mut groups = GroupsClient::new(broker.channel().await);
     let mut member = Member::join(&broker, join("g", &["orders"])).await;
     let stranger = pb::HeartbeatRequest { member_epoch: 999, ..member.heartbeat(0) };
     assert_eq!(name_of(groups.heartbeat(stranger).await), "fenced_member_epoch");

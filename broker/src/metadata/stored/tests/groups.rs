@@ -36,7 +36,7 @@ fn join(n: u128) -> Join {
 }
 
 fn offset(at: TopicIdPartition, offset: u64, text: &str) -> CommitOffset {
-    let leader_epoch = (offset % 2 == 0).then_some(LeaderEpoch(7));
+    let leader_epoch = offset.is_multiple_of(2).then_some(LeaderEpoch(7));
     CommitOffset { at, offset: Offset(offset), leader_epoch, metadata: text.to_owned() }
 }
 
