@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "A..B", value_parser = range)]
     seeds: Option<Range<u64>>,
     /// Runs one seed and prints what happened in it.
-    #[arg(long, value_name = "SEED", value_parser = seed)]
+    #[arg(long, value_name = "SEED", value_parser = seed, allow_negative_numbers = true)]
     replay: Option<u64>,
     /// Runs each of the seeds A to B-1 in two processes and compares their traces.
     #[arg(long, value_name = "A..B", value_parser = range)]
