@@ -59,6 +59,10 @@ impl Broker {
     }
 
     pub(super) async fn start_at(id: u32, addr: &str, wal: TestWal) -> Self {
+        Self::start_on(Arc::new(TcpNet), id, addr, wal).await
+    }
+
+    pub(super) async fn start_on(net: Arc<dyn Net>, id: u32, addr: &str, wal: TestWal) -> Self {
         let listener = TcpNet.listen(addr.parse().unwrap()).await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let fatal = Fatal::new();
@@ -66,7 +70,7 @@ impl Broker {
         let seams = Seams {
             disk: Arc::new(disk::faulty::FaultyDisk::quiet()),
             io: crate::runtime::disk_io(),
-            net: Arc::new(TcpNet),
+            net,
             clock: Clock::system(),
             random: Random::from_os().unwrap(),
             tasks: tasks.clone(),

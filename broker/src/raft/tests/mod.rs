@@ -1,6 +1,7 @@
 //! Groups over real sockets: elections, replication, failover, hand-over, snapshots, strangers.
 
 mod harness;
+mod silence;
 mod strangers;
 mod targets;
 mod toy;

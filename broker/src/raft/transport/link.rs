@@ -1,11 +1,12 @@
 //! The link to one broker: dials, greets, beats, and dials again.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use wire::ids::BrokerId;
 
 use super::super::error::PeerError;
@@ -23,6 +24,9 @@ pub(crate) const WINDOW_UNIT: usize = 1 << 10;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Beats on one control stream without a word from it before the stream is given up. Every third beat is answered, so
+/// that this is some six answers missed.
+const SILENT_BEATS: u32 = 20;
 
 /// Where a link leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +42,29 @@ pub(crate) struct Link {
     target: Target,
     control: Arc<Channel>,
     bulk: Arc<Channel>,
+    heard: Heard,
+    /// A call on the bulk stream ran out of time and nothing came from that stream meanwhile.
+    bulk_silent: Notify,
     pub(crate) window: Arc<Semaphore>,
     /// Why the other side or this one would not have the link, at the last try.
     refusal: Mutex<Option<String>>,
+}
+
+/// Messages that came on each stream. The peer's own link keeps it alive in the eyes of this broker whatever becomes of
+/// this one: only the stream itself shows that it still works, say after a cut that lost packets of one direction.
+#[derive(Default)]
+struct Heard {
+    control: AtomicU64,
+    bulk: AtomicU64,
+}
+
+impl Heard {
+    fn on(&self, road: Road) -> &AtomicU64 {
+        match road {
+            Road::Control => &self.control,
+            Road::Bulk => &self.bulk,
+        }
+    }
 }
 
 /// Why a link ended.
@@ -70,6 +94,8 @@ enum LinkEnd {
     Carrier(String),
     #[error("the peer counts as dead")]
     Dead,
+    #[error("the peer is alive, but nothing comes through this connection any more")]
+    Silent,
 }
 
 impl Link {
@@ -78,6 +104,8 @@ impl Link {
             target,
             control: Arc::default(),
             bulk: Arc::default(),
+            heard: Heard::default(),
+            bulk_silent: Notify::new(),
             window: Arc::new(Semaphore::new(APPEND_WINDOW / WINDOW_UNIT)),
             refusal: Mutex::default(),
         }
@@ -102,12 +130,16 @@ impl Link {
 
     /// Sends a request and waits for its answer.
     pub(crate) async fn call(&self, road: Road, frame: Frame, deadline: Duration) -> Reply {
+        let heard = self.heard.on(road).load(Ordering::Relaxed);
         let answer = self.begin(road, frame)?;
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(_)) => Err(PeerError::Timeout("the link ended".into())),
             Err(_) => {
                 self.channel(road).forget(oneshot::Sender::is_closed);
+                if road == Road::Bulk && self.heard.bulk.load(Ordering::Relaxed) == heard {
+                    self.bulk_silent.notify_waiters();
+                }
                 Err(PeerError::Timeout(format!("no answer within {} ms", deadline.as_millis())))
             }
         }
@@ -233,7 +265,10 @@ impl Link {
         loop {
             self.bulk.open();
             let end = match self.dial(board, addr, Road::Bulk).await {
-                Ok((_, incoming)) => self.read(board, Road::Bulk, incoming, peer).await,
+                Ok((_, incoming)) => tokio::select! {
+                    end = self.read(board, Road::Bulk, incoming, peer) => end,
+                    () = self.bulk_silent.notified() => LinkEnd::Silent,
+                },
                 Err(end) => end,
             };
             self.bulk.close();
@@ -260,6 +295,7 @@ impl Link {
             if !board.liveness.heard(broker, session) {
                 return LinkEnd::Dead;
             }
+            self.heard.on(road).fetch_add(1, Ordering::Relaxed);
             loop {
                 match Frame::decode(&mut bytes) {
                     Ok(Some(frame)) if frame.kind == Kind::Beat => {}
@@ -282,16 +318,23 @@ impl Link {
         let mut every = board.beats();
         let mut identity = board.identity();
         identity.mark_unchanged();
+        let (mut heard, mut silent) = (self.heard.control.load(Ordering::Relaxed), 0);
         loop {
             tokio::select! {
                 _ = every.tick() => {
+                    let now = self.heard.control.load(Ordering::Relaxed);
+                    silent = if now == heard { silent + 1 } else { 0 };
+                    heard = now;
+                    if silent >= SILENT_BEATS {
+                        return LinkEnd::Silent;
+                    }
                     if !board.liveness.current(broker, session) {
                         return LinkEnd::Dead;
                     }
                     if !board.needs(&self.target) {
                         return LinkEnd::Closed;
                     }
-                    // A full queue is no reason to end: silence is judged elsewhere.
+                    // A full queue is no reason to end: silence is.
                     let _ = self.control.send(Frame::new(Kind::Beat, 0, vec![]));
                 }
                 changed = identity.changed() => {
