@@ -42,6 +42,8 @@ fn any_flipped_bit_of_a_log_file_is_corrupt_and_never_read() {
             let bit = u8::try_from(at % 8).unwrap();
             assert!(host.disk.flip_bit(&path, at, bit));
             assert!(matches!(read_all(&log), Err(LogError::Corrupt { .. })), "{} at {at}", path.display());
+            let base = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+            assert!(matches!(log.reader().check_segment(Offset(base)), Err(LogError::Corrupt { .. })));
             for from in (0..model.next()).step_by(5) {
                 match log.reader().read(Offset(from), log.next_offset(), 1, false) {
                     Ok(ReadOutcome::Data(found)) => {
@@ -55,6 +57,19 @@ fn any_flipped_bit_of_a_log_file_is_corrupt_and_never_read() {
         }
     }
     assert_eq!(read_all(&log).unwrap(), whole);
+    log.reader().check_segment(log.log_start()).unwrap();
+}
+
+#[test]
+fn what_stands_before_the_damage_is_still_read() {
+    let (host, log, model) = written();
+    let (path, len) = files(&host, ".log").pop().unwrap();
+    assert!(host.disk.flip_bit(&path, len - 1, 0));
+    let upto = log.next_offset();
+    let before_last = model.next() - 2;
+    let read = |from: u64| log.reader().read(Offset(from), upto, usize::MAX, false);
+    assert_eq!(read(0).unwrap(), ReadOutcome::Data(model.read(0, before_last, usize::MAX).unwrap()));
+    assert!(matches!(read(before_last), Err(LogError::Corrupt { .. })));
 }
 
 /// Opens anew and compares every read and every look-up by time with the model.

@@ -16,6 +16,7 @@
 
 mod batching;
 mod command;
+mod damage;
 mod epoch;
 mod fetch;
 mod flush;

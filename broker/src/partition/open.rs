@@ -12,8 +12,9 @@ use openraft::async_runtime::WatchReceiver;
 use partition_log::{CutMark, LogConfig, LogError, PartitionLog, discard_incoming};
 use raft_store::{BrokerRef, GroupMark, StoredMembership, layout};
 use tokio_util::sync::CancellationToken;
-use wire::ids::Offset;
+use wire::ids::{Offset, ReplicaId, TopicId};
 
+use super::damage::Retired;
 use super::manifest::Manifest;
 use super::proposer::Proposer;
 use super::queue::Queue;
@@ -64,9 +65,9 @@ pub(crate) async fn open(shared: &Arc<Shared>, local: &LocalReplica) -> Result<A
     let base = shared.log_base();
     let log = {
         let config = log_config(&local.topic.config, base.clone());
-        let (disk, fatal, dirty) =
-            (args.seams.disk.clone(), args.seams.fatal.clone(), shared.dirty().clone());
-        let seams = LogSeams { identity, disk, fatal, dirty };
+        let (disk, fatal) = (args.seams.disk.clone(), args.seams.fatal.clone());
+        let (dirty, damaged) = (shared.dirty().clone(), shared.damaged().clone());
+        let seams = LogSeams { identity, disk, fatal, dirty, damaged };
         shared.io().run(move || open_log(seams, config, mark)).await?
     };
     let log = Arc::new(log);
@@ -144,15 +145,16 @@ async fn mark_of(shared: &Arc<Shared>, local: &LocalReplica) -> Result<Option<Gr
             "a newer replica, {}, is here: the metadata is still behind",
             found.replica
         ))),
-        Some(found) if !found.damaged => {
+        Some(found) if !found.damaged && local.partition.removing != Some(ReplicaId(found.replica)) => {
             Err(OpenError::Failed(format!("an older replica, {}, is still here", found.replica)))
         }
         Some(found) => {
             // The damaged one never runs again; its files stay until the image permits their removal.
-            let removed = shared.groups().delete(group, found.replica.into()).await;
+            let replica = ReplicaId(found.replica);
+            let removed = shared.groups().delete(group, replica).await;
             removed.map_err(|error| OpenError::Failed(error.to_string()))?;
             shared.recovered().remove(&group.0);
-            shared.retired().push(found);
+            shared.retired().push(Retired { topic: TopicId(found.topic), group, replica });
             Ok(None)
         }
         None => {

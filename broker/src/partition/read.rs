@@ -147,6 +147,7 @@ impl Replica {
 
     fn storage_fault(&self, error: &LogError) -> ApiError {
         tracing::error!(partition = %self.name(), error = %error, "stored records cannot be read");
+        self.core().log.damage().note(error);
         ApiError::new(ErrorCode::StorageFault, format!("{} cannot be read on this broker", self.name()))
             .reason(error.to_string())
     }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::ids::{BrokerId, PartitionIndex, RaftGroupId, ReplicaId, TopicId};
 
+use super::damage::{self, Retired};
 use super::isr::LagLimits;
 use super::open;
 use super::replica::Replica;
@@ -31,7 +32,6 @@ use super::storage_gate::{RoomMarks, StorageGate, Volume};
 use super::{flush, isr_report, leader_report, moves, retention};
 use crate::config::BrokerConfig;
 use crate::metadata::Metadata;
-use crate::metadata::command::Command;
 use crate::metadata::image::{LocalReplica, MetadataImage};
 use crate::raft::Groups;
 use crate::runtime::{Fatal, Seams, Tasks, machine_memory};
@@ -46,8 +46,6 @@ const HAND_OVER_AT_ONCE: usize = 32;
 const OPEN_AT_ONCE: usize = 32;
 /// Without a new image, what runs is compared with what should run this often: openings that failed are tried again.
 const COMPARE_EVERY: Duration = Duration::from_secs(2);
-/// Time for one proposal to the metadata group.
-const PROPOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the partitions of a broker need.
 pub struct PartitionsArgs {
@@ -83,11 +81,13 @@ pub(crate) struct Shared {
     cache: SegmentCache,
     table: ArcSwap<Table>,
     recovered: Mutex<BTreeMap<u64, RecoveredGroup>>,
-    /// Damaged replicas that a fresh one has replaced in the WAL; their files stay until the image permits their removal.
-    retired: Mutex<Vec<RecoveredGroup>>,
+    /// Damaged replicas that a fresh one has replaced in the WAL.
+    retired: Mutex<Vec<Retired>>,
     /// Why a replica could not be opened, for people to see.
     failures: Mutex<BTreeMap<RaftGroupId, String>>,
     leadership: Notify,
+    /// Rung when stored records of a replica turn out to be damaged.
+    damaged: Arc<Notify>,
     /// Bytes applied since the last flush.
     dirty: Arc<AtomicU64>,
     /// True once every replica of the first image was opened or has failed.
@@ -115,6 +115,7 @@ impl Partitions {
             retired: Mutex::default(),
             failures: Mutex::default(),
             leadership: Notify::new(),
+            damaged: Arc::default(),
             dirty: Arc::default(),
             ready: watch::Sender::new(false),
             args,
@@ -287,6 +288,15 @@ impl Shared {
         self.table.load().by_group.values().cloned().collect()
     }
 
+    /// Rung when stored records of a replica turn out to be damaged.
+    pub(crate) fn damaged(&self) -> &Arc<Notify> {
+        &self.damaged
+    }
+
+    pub(crate) fn open_replica(&self, group: RaftGroupId) -> Option<Arc<Replica>> {
+        self.table.load().by_group.get(&group).cloned()
+    }
+
     /// Somebody's leadership may have changed.
     pub(crate) fn note_leadership(&self) {
         self.leadership.notify_one();
@@ -305,12 +315,27 @@ impl Shared {
         self.recovered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn retired(&self) -> MutexGuard<'_, Vec<RecoveredGroup>> {
+    pub(crate) fn retired(&self) -> MutexGuard<'_, Vec<Retired>> {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failures(&self) -> MutexGuard<'_, BTreeMap<RaftGroupId, String>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps why a replica cannot serve, and says so once.
+    pub(crate) fn note_failure(&self, group: RaftGroupId, reason: &str) {
+        let new = self.failures().insert(group, reason.to_owned()).as_deref() != Some(reason);
+        if new {
+            tracing::error!(raft_group = %group, reason, "a replica cannot serve");
+        }
+    }
+
+    /// Stops a replica that is open here.
+    pub(crate) async fn close(&self, replica: &Replica) {
+        self.remove(replica);
+        replica.core().stop.cancel();
+        self.groups().close(replica.group()).await;
     }
 
     fn watch_disk(&self) {
@@ -358,6 +383,7 @@ async fn compare_forever(shared: Arc<Shared>, stop: CancellationToken) {
             biased;
             () = stop.cancelled() => return,
             changed = images.changed() => if changed.is_err() { return },
+            () = shared.damaged.notified() => {}
             () = tokio::time::sleep(COMPARE_EVERY) => {}
         }
     }
@@ -365,7 +391,10 @@ async fn compare_forever(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// Brings what runs in line with the image.
 async fn compare(shared: &Arc<Shared>, image: &Arc<MetadataImage>) {
-    let wanted = wanted(image, shared.broker());
+    for replica in shared.replicas() {
+        damage::heal(shared, image, &replica).await;
+    }
+    let wanted = wanted(shared, image);
     remove_unwanted(shared, image, &wanted).await;
     remove_retired(shared, image).await;
     let open = shared.table.load_full();
@@ -386,15 +415,20 @@ async fn compare(shared: &Arc<Shared>, image: &Arc<MetadataImage>) {
     }
 }
 
-/// The replicas to run, one a group: of two on this broker the newer one, since the older is being replaced by it.
-fn wanted(image: &MetadataImage, broker: BrokerId) -> BTreeMap<RaftGroupId, LocalReplica> {
+/// The replicas to run, one a group: of two on this broker the newer takes the place of the older as soon as it may.
+fn wanted(shared: &Shared, image: &MetadataImage) -> BTreeMap<RaftGroupId, LocalReplica> {
     let mut wanted: BTreeMap<RaftGroupId, LocalReplica> = BTreeMap::new();
-    for local in image.local_replicas(broker) {
-        let newest =
-            wanted.get(&local.partition.group).is_none_or(|known| known.replica.id < local.replica.id);
-        if newest {
-            wanted.insert(local.partition.group, local);
-        }
+    for local in image.local_replicas(shared.broker()) {
+        let group = local.partition.group;
+        let run = match wanted.remove(&group) {
+            Some(other) => {
+                let (older, newer) =
+                    if other.replica.id < local.replica.id { (other, local) } else { (local, other) };
+                if damage::may_give_up(shared, &older) { newer } else { older }
+            }
+            None => local,
+        };
+        wanted.insert(group, run);
     }
     wanted
 }
@@ -416,42 +450,8 @@ async fn open_one(shared: &Arc<Shared>, local: LocalReplica) {
             shared.failures().remove(&group);
             shared.insert(replica);
         }
-        Err(open::OpenError::Damaged(reason)) => {
-            note_failure(shared, group, &reason);
-            // What the WAL could not know: the fresh replica may take the place of this one.
-            if let Some(found) =
-                shared.recovered().get_mut(&group.0).filter(|found| found.replica == local.replica.id.0)
-            {
-                found.damaged = true;
-            }
-            ask_for_replacement(shared, &local).await;
-        }
-        Err(error) => note_failure(shared, group, &error.to_string()),
-    }
-}
-
-fn note_failure(shared: &Shared, group: RaftGroupId, reason: &str) {
-    let new = shared.failures().insert(group, reason.to_owned()).as_deref() != Some(reason);
-    if new {
-        tracing::error!(raft_group = %group, reason, "a replica cannot be opened");
-    }
-}
-
-/// A replica that lost durable entries must not vote again (I4): the metadata group gives it a fresh id.
-async fn ask_for_replacement(shared: &Shared, local: &LocalReplica) {
-    if local.partition.adding.is_some() {
-        return;
-    }
-    let command = Command::ReplaceReplica {
-        group: local.partition.group,
-        old: local.replica.id,
-        to: local.replica.broker,
-    };
-    match shared.metadata().propose(command, PROPOSE_WITHIN).await {
-        Ok(_) => tracing::warn!(raft_group = %local.partition.group, "a damaged replica is being replaced"),
-        Err(error) => {
-            tracing::warn!(raft_group = %local.partition.group, error = %error, "replacement not asked for yet")
-        }
+        Err(open::OpenError::Damaged(reason)) => damage::replace_unopened(shared, &local, &reason).await,
+        Err(error) => shared.note_failure(group, &error.to_string()),
     }
 }
 
@@ -462,15 +462,16 @@ async fn remove_unwanted(
     wanted: &BTreeMap<RaftGroupId, LocalReplica>,
 ) {
     for replica in shared.replicas() {
-        let kept = wanted.get(&replica.group()).is_some_and(|local| local.replica.id == replica.id());
-        let core = replica.core();
-        if kept || !image.may_remove(core.topic, replica.group(), replica.id()) {
+        let follower = wanted.get(&replica.group()).map(|local| local.replica.id);
+        if follower == Some(replica.id()) {
             continue;
         }
-        shared.remove(&replica);
-        core.stop.cancel();
-        shared.groups().close(replica.group()).await;
-        delete(shared, replica.group(), replica.id()).await;
+        if image.may_remove(replica.core().topic, replica.group(), replica.id()) {
+            shared.close(&replica).await;
+            delete(shared, replica.group(), replica.id()).await;
+        } else if follower.is_some() {
+            damage::give_up(shared, &replica).await;
+        }
     }
     let leftovers: Vec<RecoveredGroup> = shared.recovered().values().cloned().collect();
     for found in leftovers {
@@ -486,12 +487,10 @@ async fn remove_unwanted(
 
 /// Removes the files of damaged replicas that were replaced here.
 async fn remove_retired(shared: &Arc<Shared>, image: &MetadataImage) {
-    let free = |retired: &RecoveredGroup| {
-        image.may_remove(TopicId(retired.topic), RaftGroupId(retired.group), ReplicaId(retired.replica))
-    };
-    let gone: Vec<RecoveredGroup> = shared.retired().extract_if(.., |retired| free(retired)).collect();
-    for retired in gone {
-        remove_files(shared, RaftGroupId(retired.group), ReplicaId(retired.replica)).await;
+    let free = |old: &Retired| image.may_remove(old.topic, old.group, old.replica);
+    let gone: Vec<Retired> = shared.retired().extract_if(.., |old| free(old)).collect();
+    for old in gone {
+        remove_files(shared, old.group, old.replica).await;
     }
 }
 

@@ -11,9 +11,11 @@ use arc_swap::ArcSwap;
 use disk::Disk;
 use partition_log::{LogReader, PartitionLog, Verdict};
 use raft_store::{LogId, StoredMembership};
+use tokio::sync::Notify;
 use wire::ids::{Offset, RaftGroupId, ReplicaId};
 use wire::record::ProducerStamp;
 
+use super::damage::Damage;
 use super::high_watermark::HighWatermark;
 use super::manifest::Manifest;
 use super::reply::BatchOutcome;
@@ -74,6 +76,8 @@ pub(crate) struct LogSeams {
     pub fatal: Fatal,
     /// Applied bytes of the whole broker since its last flush.
     pub dirty: Arc<AtomicU64>,
+    /// Rung when stored records turn out to be damaged.
+    pub damaged: Arc<Notify>,
 }
 
 /// The log of one replica, shared by `apply`, readers and the flusher.
@@ -90,6 +94,7 @@ pub(crate) struct ReplicaLog {
     /// Term of the last applied entry; a leader whose own term was applied knows the true high watermark.
     applied_term: AtomicU64,
     applied_index: AtomicU64,
+    damage: Damage,
     /// The newest state that is on disk.
     durable: Mutex<Option<Arc<Manifest>>>,
     /// Held while files and checkpoint of this replica are brought in line.
@@ -101,7 +106,7 @@ pub(crate) struct ReplicaLog {
 impl ReplicaLog {
     /// The log of a replica that was opened at `inner`, with `durable` as its newest state on disk.
     pub(crate) fn new(seams: LogSeams, inner: Inner, durable: Option<Arc<Manifest>>) -> Self {
-        let LogSeams { identity, disk, fatal, dirty } = seams;
+        let LogSeams { identity, disk, fatal, dirty, damaged } = seams;
         let log = Self {
             identity,
             disk,
@@ -116,6 +121,7 @@ impl ReplicaLog {
                 durable.iter().filter_map(|manifest| Some(manifest.last?.index)).collect(),
             ),
             durable: Mutex::new(durable),
+            damage: Damage::none(damaged),
             files: Arc::default(),
         };
         log.publish();
@@ -138,6 +144,11 @@ impl ReplicaLog {
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
+    }
+
+    /// Damage to its stored records.
+    pub(crate) fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     pub(crate) fn reader(&self) -> Arc<LogReader> {

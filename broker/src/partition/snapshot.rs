@@ -32,7 +32,7 @@ const PULL_BYTES_PER_SECOND: u64 = 64 << 20;
 /// |---|---|---|
 /// | 0 | 8 | first offset of the segment |
 /// | 8 | 8 | position in its log file |
-/// | 16 | 4 | bytes wanted |
+/// | 16 | 4 | bytes wanted; 0 asks the replica to check the whole segment, because what it sent did not pass |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
     base: Offset,
@@ -108,9 +108,14 @@ impl SnapshotDoor<PartitionKind, PartitionMachine> for Door {
             let range = Range::decode(&request)?;
             let length = usize::try_from(range.length).unwrap_or(RANGE_MAX).min(RANGE_MAX);
             let reader = log.reader();
-            io.run(move || reader.read_segment_range(range.base, range.position, length))
-                .await
-                .map_err(io::Error::other)
+            let read = io.run(move || match length {
+                0 => reader.check_segment(range.base).map(|()| Bytes::new()),
+                _ => reader.read_segment_range(range.base, range.position, length),
+            });
+            read.await.map_err(|error| {
+                log.damage().note(&error);
+                io::Error::other(error)
+            })
         }
         .boxed()
     }
@@ -147,7 +152,12 @@ async fn pull_segment(
         tokio::time::sleep_until(began + pause_of(count)).await;
     }
     let writer = Arc::into_inner(writer).ok_or_else(|| io::Error::other("a range is still being written"))?;
-    io.run(move || writer.finish(&segment)).await.map_err(|error| stored(log, error))
+    let finished = io.run(move || writer.finish(&segment)).await;
+    if let Err(LogError::Corrupt { .. }) = &finished {
+        // The peer may not know that its own copy is damaged, and would offer it for ever. Its answer changes nothing here.
+        drop(pull.pull(Range { base: segment.base, position: 0, length: 0 }.encode()).await);
+    }
+    finished.map_err(|error| stored(log, error))
 }
 
 /// A write or sync that failed ends the broker: nobody knows what the files hold, and a later sync that works proves

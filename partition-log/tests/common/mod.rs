@@ -11,7 +11,7 @@ use disk::frame::{FrameError, read_framed, write_framed};
 use disk::{Disk, DiskError};
 use partition_log::{LogConfig, LogError, OpenReport, PartitionLog, ReadOutcome, StateSnapshot};
 use wire::ids::{LeaderEpoch, Offset};
-use wire::record::{Compression, RecordBatchBuilder, stamp};
+use wire::record::{BatchHeader, Compression, RecordBatchBuilder, stamp};
 
 pub(crate) const STATE_MAGIC: [u8; 8] = *b"TESTSTAT";
 
@@ -157,10 +157,15 @@ pub(crate) fn small(tail_cache_bytes: usize) -> LogConfig {
 
 /// Reads everything from the log start.
 pub(crate) fn read_all(log: &PartitionLog) -> Result<Vec<Bytes>, LogError> {
-    match log.reader().read(log.log_start(), log.next_offset(), usize::MAX, false)? {
-        ReadOutcome::Data(batches) => Ok(batches),
-        ReadOutcome::WouldBlock => panic!("a read that may wait never would block"),
+    let (mut all, mut from) = (Vec::new(), log.log_start());
+    while from < log.next_offset() {
+        match log.reader().read(from, log.next_offset(), usize::MAX, false)? {
+            ReadOutcome::Data(batches) => all.extend(batches),
+            ReadOutcome::WouldBlock => panic!("a read that may wait never would block"),
+        }
+        from = BatchHeader::parse(all.last().unwrap()).unwrap().next_offset();
     }
+    Ok(all)
 }
 
 pub(crate) fn append(log: &mut PartitionLog, input: &Input) -> Result<(), LogError> {

@@ -1,5 +1,6 @@
 //! Replicas with everything below them real: WAL, Raft, metadata, sockets. The disk is simulated, so that it can crash.
 
+mod damaged;
 mod harness;
 mod lost_disk;
 
