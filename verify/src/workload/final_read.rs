@@ -9,6 +9,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use wire::api_error::ApiError;
+use wire::error_code::ErrorCode;
 use wire::pb;
 
 use super::spec::TopicTarget;
@@ -119,17 +120,19 @@ pub async fn final_read(spec: &FinalReadSpec, recorder: &Recorder) -> Result<Fin
     let client = Client::start(spec.client.clone())?;
     let deadline = Instant::now() + spec.catch_up;
     let places = Place::all(&spec.topics);
-    let (layout, mut troubles) = loop {
-        let (layout, troubles) = match layout(&client, spec, &places).await {
+    let (layout, Agreement { mut troubles, ends }) = loop {
+        let (layout, agreement) = match layout(&client, spec, &places).await {
             Ok(layout) => {
-                let troubles = lags(&client, &layout).await;
-                (Some(layout), troubles)
+                let agreement = agreement(&client, &layout).await;
+                (Some(layout), agreement)
             }
             Err(error) if Instant::now() >= deadline => return Err(error),
-            Err(_) => (None, Vec::new()),
+            Err(_) => (None, Agreement::default()),
         };
         match layout {
-            Some(layout) if troubles.is_empty() || Instant::now() >= deadline => break (layout, troubles),
+            Some(layout) if agreement.troubles.is_empty() || Instant::now() >= deadline => {
+                break (layout, agreement);
+            }
             _ => tokio::time::sleep(LOOK_EVERY).await,
         }
     };
@@ -147,7 +150,8 @@ pub async fn final_read(spec: &FinalReadSpec, recorder: &Recorder) -> Result<Fin
     let jobs: Vec<_> = replicas.filter(final_there).collect();
     let read = jobs.into_iter().map(|(place, broker, in_sync)| {
         let address = layout.addresses.get(&broker).cloned();
-        read_one(&client, spec, recorder, Replica { place, broker, in_sync, address })
+        let end = ends.get(place).copied().unwrap_or(0);
+        read_one(&client, spec, recorder, Replica { place, broker, in_sync, address, end })
     });
     let mut read = futures::stream::iter(read).buffer_unordered(READS_MAX);
     while let Some(outcome) = read.next().await {
@@ -193,29 +197,43 @@ async fn layout(client: &Client, spec: &FinalReadSpec, places: &[Place]) -> Resu
     Ok(layout)
 }
 
-/// Replicas whose end is not the leader's.
-async fn lags(client: &Client, layout: &Layout) -> Vec<Trouble> {
-    let mut looks: FuturesUnordered<_> =
-        layout.targets.iter().map(|target| lags_of(client, layout, target)).collect();
-    let mut troubles = layout.missing.clone();
-    while let Some(found) = looks.next().await {
-        troubles.extend(found);
-    }
-    troubles.sort_by(|a, b| (&a.topic, a.partition, a.broker).cmp(&(&b.topic, b.partition, b.broker)));
-    troubles
+/// What the replicas say of their ends.
+#[derive(Debug, Default)]
+struct Agreement {
+    /// Replicas whose end is not the leader's.
+    troubles: Vec<Trouble>,
+    /// The ends that leaders proved.
+    ends: BTreeMap<Place, u64>,
 }
 
-async fn lags_of(client: &Client, layout: &Layout, target: &Target) -> Vec<Trouble> {
+async fn agreement(client: &Client, layout: &Layout) -> Agreement {
+    let mut looks: FuturesUnordered<_> = layout
+        .targets
+        .iter()
+        .map(|target| async { (&target.place, lags_of(client, layout, target).await) })
+        .collect();
+    let mut agreed = Agreement { troubles: layout.missing.clone(), ends: BTreeMap::new() };
+    while let Some((place, (end, found))) = looks.next().await {
+        agreed.ends.extend(end.map(|end| (place.clone(), end)));
+        agreed.troubles.extend(found);
+    }
+    agreed.troubles.sort_by(|a, b| (&a.topic, a.partition, a.broker).cmp(&(&b.topic, b.partition, b.broker)));
+    agreed
+}
+
+/// The end that the leader proves, and the replicas that are elsewhere.
+async fn lags_of(client: &Client, layout: &Layout, target: &Target) -> (Option<u64>, Vec<Trouble>) {
     const LATEST: pb::partition_offset_query::At = pb::partition_offset_query::At::Latest(true);
     let address = |broker: &u32| layout.addresses.get(broker).filter(|address| !address.is_empty());
     let place = &target.place;
     let Some(leader) = target.leader.as_ref().and_then(address) else {
-        return vec![trouble(place, None, "it has no leader")];
+        return (None, vec![trouble(place, None, "it has no leader")]);
     };
     let end = match replica::bound(&client.pinned(leader), place, LATEST, true).await {
         Ok(end) => end,
         Err(error) => {
-            return vec![trouble(place, None, &format!("its leader does not prove its end: {error}"))];
+            let what = format!("its leader does not prove its end: {error}");
+            return (None, vec![trouble(place, None, &what)]);
         }
     };
     let mut troubles = Vec::new();
@@ -230,7 +248,7 @@ async fn lags_of(client: &Client, layout: &Layout, target: &Target) -> Vec<Troub
         };
         troubles.push(trouble(place, Some((*broker, *in_sync)), &what));
     }
-    troubles
+    (Some(end), troubles)
 }
 
 /// One replica to read.
@@ -239,6 +257,8 @@ struct Replica<'a> {
     broker: u32,
     in_sync: bool,
     address: Option<String>,
+    /// What its leader proved to be the end of the partition.
+    end: u64,
 }
 
 /// Reads one replica into the history; the number of its records.
@@ -248,7 +268,7 @@ async fn read_one(
     recorder: &Recorder,
     replica: Replica<'_>,
 ) -> Result<u64, Trouble> {
-    let Replica { place, broker, in_sync, address } = replica;
+    let Replica { place, broker, in_sync, address, end } = replica;
     let in_trouble = |what: String| trouble(place, Some((broker, in_sync)), &what);
     let address = address.ok_or_else(|| in_trouble("its address is not known".to_owned()))?;
     let pinned = client.pinned(address);
@@ -257,6 +277,12 @@ async fn read_one(
         let op = FinalRead { topic: place.topic.clone(), part: place.part, replica: broker };
         let call = recorder.invoke(spec.worker, Op::FinalRead(op));
         let error = match tokio::time::timeout_at(deadline, replica::content(&pinned, place)).await {
+            // It agreed a moment ago: a fresh replica has taken its place, say because this very read met damage. One
+            // that stays behind is taken at its word in the end.
+            Ok(Ok(content)) if content.hw < end && Instant::now() + LOOK_EVERY < deadline => {
+                let what = format!("its high watermark fell back to {}, the leader's is {end}", content.hw);
+                ApiError::new(ErrorCode::NotReady, what)
+            }
             Ok(Ok(content)) => {
                 let records = content.recs.len() as u64;
                 recorder.ok(call, Answer::FinalRead(content));
@@ -278,7 +304,7 @@ async fn read_one(
 
 /// Errors that a second look may not meet: of connections, of replicas on the move, of a log start that moved.
 fn may_pass(error: &ApiError) -> bool {
-    error.code.retriable() || error.code == wire::error_code::ErrorCode::OffsetOutOfRange
+    error.code.retriable() || error.code == ErrorCode::OffsetOutOfRange
 }
 
 fn trouble(place: &Place, broker: Option<(u32, bool)>, what: &str) -> Trouble {
