@@ -163,8 +163,10 @@ async fn pull_segment(
 /// A write or sync that failed ends the broker: nobody knows what the files hold, and a later sync that works proves
 /// nothing (I3). A full disk and what is wrong with the peer's bytes do not: the leader offers again.
 fn stored(log: &ReplicaLog, error: LogError) -> io::Error {
-    if matches!(&error, LogError::Disk(cause) if !matches!(cause, DiskError::Full { .. })) {
-        log.stop(&format!("pulled segments of group {} cannot be stored: {error}", log.group()));
+    if let LogError::Disk(cause) = &error
+        && !matches!(cause, DiskError::Full { .. })
+    {
+        log.stop(&format!("pulled segments of group {} cannot be stored: {error}: {cause}", log.group()));
     }
     io::Error::other(error)
 }

@@ -34,6 +34,8 @@ pub(crate) struct GroupCell<K: GroupKind, SM: RaftStateMachine<Types<K>>> {
     pub(crate) door: Arc<dyn SnapshotDoor<K, SM>>,
     pub(crate) metrics: WatchReceiverOf<Types<K>, RaftMetrics<Types<K>>>,
     pub(crate) tasks: Tasks,
+    /// Held while a snapshot is pulled and installed.
+    pub(crate) receiving: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupCell<K, SM> {
@@ -202,8 +204,13 @@ impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupPort for GroupCell<K, SM
         offer: Offer,
         pull: RangePuller,
     ) -> BoxFuture<'static, Result<Vote, String>> {
-        let (raft, door) = (self.raft.clone(), self.door.clone());
+        let (raft, door, receiving) = (self.raft.clone(), self.door.clone(), self.receiving.clone());
         async move {
+            // Two would write the same files, and the install of one would take them away from the other. A leader that
+            // offers again meets the end of the first soon: its pulls have deadlines and end with their link.
+            let Ok(_one) = receiving.try_lock() else {
+                return Err("an earlier snapshot is still being received".to_owned());
+            };
             let received = door.receive(from, offer.meta.clone(), offer.offer, pull).await;
             let snapshot = received.map_err(|error| error.to_string())?;
             let snapshot = Snapshot { meta: offer.meta, snapshot };

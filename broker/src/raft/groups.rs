@@ -137,7 +137,13 @@ impl Groups {
             .await
             .map_err(|fatal| stopped(fatal.to_string()))?;
         let metrics = raft.metrics();
-        let port = Arc::new(GroupCell { raft: raft.clone(), door, metrics, tasks: tasks.clone() });
+        let port = Arc::new(GroupCell {
+            raft: raft.clone(),
+            door,
+            metrics,
+            tasks: tasks.clone(),
+            receiving: Arc::default(),
+        });
         if !self.0.board.ports.insert(group.0, port.clone()) {
             port.stop().await;
             return Err(GroupError::Open(group));
