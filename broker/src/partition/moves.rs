@@ -17,7 +17,7 @@ use super::replica::Replica;
 use super::storage_gate::Room;
 use crate::metadata::command::Command;
 use crate::metadata::image::{MetadataImage, Partition, Replica as MetaReplica};
-use crate::raft::{GroupStatus, Verdict};
+use crate::raft::{GroupStatus, Member, Verdict};
 
 /// How often the led groups are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -58,7 +58,7 @@ async fn look(shared: &Arc<Shared>, image: &MetadataImage, replica: &Replica) {
     let Some((_, partition)) = image.group(replica.group()) else { return };
     let Some(status) = shared.groups().status(replica.group()).filter(GroupStatus::is_leader) else { return };
     if let Some(adding) = partition.adding {
-        replace(shared, replica, partition, &status, adding).await;
+        replace(shared, image, replica, (partition, adding), &status).await;
     } else if drop_strays(replica, image, partition, &status).await {
     } else if let Some(to) = heir(shared, image, partition, &status, replica) {
         transfer(shared, replica, to).await;
@@ -79,14 +79,14 @@ enum Step {
     Complete,
 }
 
-/// What to do next so that `new` takes the place of `old`; each step is safe to repeat, so a leader that takes over goes
-/// on where the last one was.
-fn next_step(status: &GroupStatus, new: ReplicaId, old: Option<ReplicaId>) -> Step {
+/// What to do next so that `new` is a voter and `goes` holds for no voter; each step is safe to repeat, so a leader that
+/// takes over goes on where the last one was.
+fn next_step(status: &GroupStatus, new: ReplicaId, goes: impl Fn(ReplicaId) -> bool) -> Step {
     let Some(member) = status.members.iter().find(|member| member.replica == new) else {
         return Step::AddLearner;
     };
-    let old_stays = old.is_some_and(|old| status.members.iter().any(|member| member.replica == old));
-    if member.votes && !old_stays && !status.changing {
+    let all_gone = !status.members.iter().any(|member| member.votes && goes(member.replica));
+    if member.votes && all_gone && !status.changing {
         return Step::Complete;
     }
     let matched = status.matched.get(&new).copied().flatten();
@@ -95,23 +95,31 @@ fn next_step(status: &GroupStatus, new: ReplicaId, old: Option<ReplicaId>) -> St
     if !member.votes && !near {
         return Step::Wait;
     }
-    let voters = status.members.iter().filter(|member| member.votes && Some(member.replica) != old);
+    let voters = status.members.iter().filter(|member| member.votes && !goes(member.replica));
     Step::Vote(voters.map(|member| member.replica.0).chain([new.0]).collect())
+}
+
+/// True if a member has no place in its group: it is being replaced, or it is of a replacement that another one took
+/// over. A group that let such members vote on would count disks that are gone, until they outvote the living. One whose
+/// id is newer than the image is left alone.
+fn has_no_place(image: &MetadataImage, partition: &Partition, id: ReplicaId) -> bool {
+    let unlisted = id < image.next_replica && partition.replica(id).is_none();
+    unlisted || partition.removing == Some(id)
 }
 
 async fn replace(
     shared: &Shared,
+    image: &MetadataImage,
     replica: &Replica,
-    partition: &Partition,
+    (partition, new): (&Partition, MetaReplica),
     status: &GroupStatus,
-    new: MetaReplica,
 ) {
     // A change of the leader before this one may have stopped half-way; it is taken up after a while.
     if status.changing && replica.led_for().is_none_or(|led| led < SETTLED_AFTER) {
         return;
     }
     let group = &replica.core().group;
-    let step = next_step(status, new.id, partition.removing);
+    let step = next_step(status, new.id, |id| has_no_place(image, partition, id));
     let change = async {
         match &step {
             Step::Wait => Ok(()),
@@ -144,31 +152,37 @@ async fn replace(
     }
 }
 
-/// Removes learners that a replacement left behind when it was given up. True if there was one.
+/// Removes members that a replacement left behind when it was given up, and ends a change that was left half-way. True
+/// if there was anything to do.
 async fn drop_strays(
     replica: &Replica,
     image: &MetadataImage,
     partition: &Partition,
     status: &GroupStatus,
 ) -> bool {
-    if status.changing {
+    let stray = |member: &&Member| has_no_place(image, partition, member.replica);
+    // A change that the leader before this one left half-way is taken up after a while.
+    let half_way = status.changing && replica.led_for().is_some_and(|led| led >= SETTLED_AFTER);
+    let strays = status.members.iter().any(|member| stray(&member));
+    if !half_way && (status.changing || !strays) {
         return false;
     }
-    let strays: BTreeSet<u64> = status
-        .members
-        .iter()
-        .filter(|member| !member.votes && member.replica < image.next_replica)
-        .filter(|member| partition.replica(member.replica).is_none())
-        .map(|member| member.replica.0)
-        .collect();
-    if strays.is_empty() {
-        return false;
-    }
-    let change = replica.core().group.change_membership(ChangeMembers::RemoveNodes(strays), false);
+    let voters: BTreeSet<u64> = ids(status.members.iter().filter(|member| member.votes && !stray(member)));
+    let outvoted = status.members.iter().any(|member| member.votes && stray(&member));
+    let change = if half_way || outvoted {
+        ChangeMembers::ReplaceAllVoters(voters)
+    } else {
+        ChangeMembers::RemoveNodes(ids(status.members.iter().filter(stray)))
+    };
+    let change = replica.core().group.change_membership(change, false);
     if let Ok(Err(error)) = timeout(CHANGE_WITHIN, change).await {
-        tracing::warn!(partition = %replica.name(), error = %error, "learners were not removed");
+        tracing::warn!(partition = %replica.name(), error = %error, "members without a place were not removed");
     }
     true
+}
+
+fn ids<'a>(members: impl Iterator<Item = &'a Member>) -> BTreeSet<u64> {
+    members.map(|member| member.replica.0).collect()
 }
 
 /// Who should lead instead of this replica; `None` if all is well.
@@ -283,10 +297,10 @@ mod tests {
 
     #[test]
     fn a_replacement_goes_from_learner_to_voter_to_done() {
-        let (new, old) = (ReplicaId(4), Some(ReplicaId(3)));
+        let (new, goes) = (ReplicaId(4), |id| id == ReplicaId(3));
         let three = [(1, true), (2, true), (3, true)];
         let step =
-            |members: &[(u64, bool)], matched| next_step(&status(members, &[(4, matched)], false), new, old);
+            |members: &[(u64, bool)], matched| next_step(&status(members, &[(4, matched)], false), new, goes);
         assert_eq!(step(&three, 0), Step::AddLearner);
         let with_learner = [three.as_slice(), &[(4, false)]].concat();
         assert_eq!(step(&with_learner, 10), Step::Wait);
@@ -297,7 +311,19 @@ mod tests {
     #[test]
     fn a_change_that_stopped_half_way_is_taken_up() {
         let joint = status(&[(1, true), (2, true), (3, true), (4, true)], &[(4, 1000)], true);
-        let step = next_step(&joint, ReplicaId(4), Some(ReplicaId(3)));
+        let step = next_step(&joint, ReplicaId(4), |id| id == ReplicaId(3));
         assert_eq!(step, Step::Vote(BTreeSet::from([1, 2, 4])));
+    }
+
+    #[test]
+    fn a_replacement_that_was_overtaken_by_another_does_not_stay_a_voter() {
+        // The disk of replica 3 was lost, 4 had begun to take its place, and its disk was lost as well.
+        let goes = |id| [ReplicaId(3), ReplicaId(4)].contains(&id);
+        let half = [(1, true), (2, true), (3, true), (4, true), (5, false)];
+        let step = next_step(&status(&half, &[(5, 1000)], true), ReplicaId(5), goes);
+        assert_eq!(step, Step::Vote(BTreeSet::from([1, 2, 5])));
+        let left = [(1, true), (2, true), (4, true), (5, true)];
+        let step = next_step(&status(&left, &[(5, 1000)], false), ReplicaId(5), goes);
+        assert_eq!(step, Step::Vote(BTreeSet::from([1, 2, 5])));
     }
 }
