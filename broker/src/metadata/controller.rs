@@ -1,11 +1,12 @@
 //! The metadata leader's loop: it looks at the image and its peers, and proposes what is missing. It keeps nothing that
 //! is not in the image: a new leader goes on where the old one stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
 use raft_store::BrokerRef;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,7 @@ async fn round(core: &Core, settled: bool) {
         last_index: status.last_index.unwrap_or(0),
         matched,
         changing: status.changing,
+        joint: joint(core),
         voters_wanted: core.config.metadata_voters,
         now_ms: core.seams.clock.now_ms(),
         delete_retention_ms: i64::try_from(delete_retention).unwrap_or(i64::MAX),
@@ -88,6 +90,16 @@ async fn round(core: &Core, settled: bool) {
     }
     if let Some(change) = todo.members {
         change_members(core, change).await;
+    }
+}
+
+/// The voters that a change of members leads to while the old ones still decide with them.
+fn joint(core: &Core) -> Option<BTreeSet<u64>> {
+    let metrics = core.group.metrics();
+    let now = metrics.borrow_watched();
+    match now.membership_config.membership().get_joint_config().as_slice() {
+        [_, .., new] => Some(new.clone()),
+        _ => None,
     }
 }
 

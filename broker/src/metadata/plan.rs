@@ -31,6 +31,8 @@ pub(crate) struct View<'a> {
     pub(crate) matched: BTreeMap<ReplicaId, u64>,
     /// A membership change is under way.
     pub(crate) changing: bool,
+    /// If old and new voters decide together: the new ones.
+    pub(crate) joint: Option<BTreeSet<u64>>,
     /// `cluster.metadata_voters`.
     pub(crate) voters_wanted: u32,
     pub(crate) now_ms: i64,
@@ -66,7 +68,13 @@ pub(crate) fn plan(view: &View<'_>) -> Plan {
     replace_lost(view, &mut commands);
     purge(view, &mut commands);
     commands.truncate(COMMANDS_MAX);
-    Plan { commands, members: if view.changing { None } else { members(view) } }
+    let members = match &view.joint {
+        // Whoever began the change no longer leads, or this leader gave up waiting: it is brought to its end.
+        Some(voters) if view.settled => Some(MemberChange::SetVoters(voters.clone())),
+        _ if view.changing => None,
+        _ => members(view),
+    };
+    Plan { commands, members }
 }
 
 /// Brokers that died or came back.
@@ -250,6 +258,7 @@ mod tests {
             last_index: 500,
             matched: all_members(image).map(|member| (member.replica, 490)).collect(),
             changing: false,
+            joint: None,
             voters_wanted: 3,
             now_ms: 1_000,
             delete_retention_ms: 100,
@@ -366,7 +375,12 @@ mod tests {
         seen.matched.insert(ReplicaId(3000), 500);
         seen.changing = true;
         assert_eq!(plan(&seen).members, None, "one change at a time");
-        seen.changing = false;
+        let new = BTreeSet::from([1000, 2000, 4000]);
+        seen.joint = Some(new.clone());
+        assert_eq!(plan(&seen).members, Some(MemberChange::SetVoters(new)), "one left half-way is ended");
+        seen.settled = false;
+        assert_eq!(plan(&seen).members, None, "it may still be under way");
+        (seen.changing, seen.joint, seen.settled) = (false, None, true);
         seen.voters_wanted = 1;
         assert_eq!(plan(&seen).members, None);
     }
