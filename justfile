@@ -37,6 +37,10 @@ demo *ARGS:
 chaos *ARGS:
     cargo run --release --locked -p cluster-test --bin chaos -- {{ARGS}}
 
+# The figures of chaos in docs/testing.md, as a table; about 40 minutes.
+chaos-figures:
+    bash cluster-test/chaos-figures.sh
+
 # Whole clusters in simulated time under faults: `just sim --seeds 0..100`, `just sim --replay 17`.
 sim *ARGS:
     cargo run --release --locked -p cluster-test --bin sim -- {{ARGS}}

@@ -106,6 +106,11 @@ pub enum Fault {
     PowerCutAll,
     /// A bit flips in the victim's stored files while it is stopped.
     BitFlip(Victim),
+    /// A bit flips in the victim's stored files while it works with them.
+    BitFlipLive(Victim),
+    /// At its end, every disk holds again what it held when this struck: all that was acknowledged meanwhile is gone. No
+    /// cluster can keep its word then; it is here to see that the harness notices.
+    RollBack,
 }
 
 impl CutKind {
@@ -124,7 +129,7 @@ impl Fault {
     #[must_use]
     pub fn victim(&self) -> Option<&Victim> {
         match self {
-            Self::KillAll | Self::PowerCutAll | Self::RollingRestart => None,
+            Self::KillAll | Self::PowerCutAll | Self::RollingRestart | Self::RollBack => None,
             Self::Kill(victim)
             | Self::Pause(victim)
             | Self::Isolate { victim, .. }
@@ -141,23 +146,27 @@ impl Fault {
             | Self::DiskFull(victim, _)
             | Self::ClockJump(victim, _)
             | Self::PowerCut(victim)
-            | Self::BitFlip(victim) => Some(victim),
+            | Self::BitFlip(victim)
+            | Self::BitFlipLive(victim) => Some(victim),
         }
     }
 
     /// What a fabric must be able to do for it.
     #[must_use]
     pub fn needs(&self) -> Vec<Ability> {
-        let cut = |kind: &CutKind| (*kind == CutKind::Reset).then_some(Ability::Reset);
+        let cut = |kind: &CutKind| match kind {
+            CutKind::BlackHole => Ability::Cut,
+            CutKind::Reset => Ability::Reset,
+        };
         match self {
             Self::Kill(_) | Self::KillAll | Self::Pause(_) | Self::RollingRestart => Vec::new(),
             Self::Unheard { kind, .. } | Self::Mute { kind, .. } => {
-                cut(kind).into_iter().chain([Ability::OneWay]).collect()
+                vec![cut(kind), Ability::OneWay]
             }
             Self::Isolate { kind, .. }
             | Self::Minority { kind, .. }
             | Self::Bridge { kind, .. }
-            | Self::NoClients { kind, .. } => cut(kind).into_iter().collect(),
+            | Self::NoClients { kind, .. } => vec![cut(kind)],
             Self::Slow { shape, .. } if shape.loss_permille > 0 => vec![Ability::Delay, Ability::Loss],
             Self::Slow { .. } => vec![Ability::Delay],
             Self::Hold(_) => vec![Ability::Hold],
@@ -166,14 +175,14 @@ impl Fault {
             Self::DiskFull(..) => vec![Ability::BoundedDisk],
             Self::ClockJump(..) => vec![Ability::Clock],
             Self::PowerCut(_) | Self::PowerCutAll => vec![Ability::Power],
-            Self::BitFlip(_) => vec![Ability::Rot],
+            Self::BitFlip(_) | Self::BitFlipLive(_) | Self::RollBack => vec![Ability::Rot],
         }
     }
 
     /// Whether a majority of brokers stays alive, connected, and within reach of clients.
     #[must_use]
     pub fn leaves_a_quorum(&self) -> bool {
-        !matches!(self, Self::KillAll | Self::PowerCutAll)
+        !matches!(self, Self::KillAll | Self::PowerCutAll | Self::RollBack)
     }
 
     /// Name in histories and reports.
@@ -202,6 +211,8 @@ impl Fault {
             Self::PowerCut(_) => "power-cut",
             Self::PowerCutAll => "power-cut-all",
             Self::BitFlip(_) => "bit-flip",
+            Self::BitFlipLive(_) => "bit-flip-live",
+            Self::RollBack => "roll-back",
         }
     }
 }

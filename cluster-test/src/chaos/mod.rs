@@ -8,6 +8,7 @@ pub mod availability;
 pub mod clock;
 pub mod fabric;
 pub mod fault;
+pub mod leftovers;
 pub mod nemesis;
 pub mod plan;
 pub mod power;

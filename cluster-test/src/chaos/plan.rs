@@ -48,11 +48,15 @@ const FAMILIES: &[Family] = &[
     ("power-cut", |draw| Fault::PowerCut(draw.victim())),
     ("power-cut-all", |_| Fault::PowerCutAll),
     ("bit-flip", |draw| Fault::BitFlip(draw.victim())),
+    ("bit-flip-live", |draw| Fault::BitFlipLive(draw.victim())),
 ];
+
+/// Faults that a cluster cannot survive, to see that the harness notices. Drawn only if they are asked for by name.
+const PLANTED: &[Family] = &[("roll-back", |_| Fault::RollBack)];
 
 /// Names of all families of faults, in no special order.
 pub fn families() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().map(|(name, _)| *name)
+    FAMILIES.iter().chain(PLANTED).map(|(name, _)| *name)
 }
 
 /// A fault, and when.
@@ -143,17 +147,17 @@ impl Plan {
 
     /// The card at a place of the endless row of decks.
     fn card(&self, place: u64) -> Family {
-        let mut deck: Vec<Family> = FAMILIES.iter().filter(|(name, _)| self.has(name)).copied().collect();
+        let asked = |(name, _): &&Family| self.only.iter().any(|only| only == name);
+        let mut deck: Vec<Family> = match self.only.is_empty() {
+            true => FAMILIES.to_vec(),
+            false => FAMILIES.iter().chain(PLANTED).filter(asked).copied().collect(),
+        };
         let cards = deck.len().max(1) as u64;
         let random = Random::from_seed(mix(self.seed, u64::MAX - place / cards));
         for last in (1..deck.len()).rev() {
             deck.swap(last, usize::try_from(random.range(0..last as u64 + 1)).unwrap_or(0));
         }
         deck.get(usize::try_from(place % cards).unwrap_or(0)).copied().unwrap_or(FAMILIES[0])
-    }
-
-    fn has(&self, family: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|name| name == family)
     }
 }
 
@@ -250,7 +254,7 @@ mod tests {
     fn a_family_draws_faults_of_its_own_name() {
         let random = Random::from_seed(1);
         let draw = Draw { random: &random, partitions: 3 };
-        for (name, family) in FAMILIES {
+        for (name, family) in FAMILIES.iter().chain(PLANTED) {
             assert!((0..20).all(|_| family(&draw).kind() == *name), "{name}");
         }
     }
@@ -262,6 +266,13 @@ mod tests {
         let first: BTreeSet<_> = met.iter().take(all).collect();
         assert_eq!(first.len(), all);
         assert_ne!(met[..all], met[all..2 * all]);
+    }
+
+    #[test]
+    fn what_no_cluster_survives_is_drawn_by_name_only() {
+        assert!(!kinds(&plan(7, &[]), 20).contains(&"roll-back"));
+        assert_eq!(kinds(&plan(7, &["roll-back"]), 1), ["roll-back"; 6]);
+        assert!(families().any(|name| name == "roll-back"));
     }
 
     #[test]

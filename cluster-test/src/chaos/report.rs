@@ -7,13 +7,13 @@ use serde::Serialize;
 use verify::report::{WINDOW_MIN_MS, percentile};
 
 use super::availability::Window;
-use super::fabric::Disks;
 use super::fault::Outcome;
 use super::nemesis::Strike;
 use super::plan::RoundPlan;
 
-/// Findings of one round that are printed; all of them stand in the kept files.
+/// Findings of one round that are printed, and of one kind among them; all of them stand in the kept files.
 const TOLD_MAX: usize = 12;
+const TOLD_OF_A_KIND: usize = 3;
 
 /// What became of one fault.
 #[derive(Debug, Clone, Serialize)]
@@ -90,12 +90,7 @@ impl RoundReport {
     /// An empty report on a round.
     #[must_use]
     pub fn new(plan: &RoundPlan) -> Self {
-        let disks = match plan.disks {
-            Disks::Plain => "plain",
-            Disks::Tmpfs(_) => "memory",
-            Disks::Image(_) => "image",
-        };
-        Self { number: plan.number, disks, ..Self::default() }
+        Self { number: plan.number, disks: plan.disks.name(), ..Self::default() }
     }
 
     /// True if nothing is wrong and the round was played to its end.
@@ -108,6 +103,18 @@ impl RoundReport {
     #[must_use]
     pub fn violations(&self) -> u64 {
         self.findings.len() as u64 + self.untold
+    }
+
+    /// The findings to print: some of each kind, which is their first word.
+    fn told(&self) -> Vec<&str> {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        let some = self.findings.iter().filter(|finding| {
+            let kind = finding.split_whitespace().next().unwrap_or_default();
+            let count = kinds.entry(kind).or_default();
+            *count += 1;
+            *count <= TOLD_OF_A_KIND
+        });
+        some.take(TOLD_MAX).map(String::as_str).collect()
     }
 
     /// The round as a paragraph.
@@ -134,10 +141,11 @@ impl RoundReport {
             let FaultReport { kind, target, outcome, detail, ms, .. } = fault;
             let _ = writeln!(text, "    {kind:<21} {target:<9} {outcome} {ms} ms {detail}");
         }
-        for finding in self.findings.iter().take(TOLD_MAX) {
+        let told = self.told();
+        for finding in &told {
             let _ = writeln!(text, "  ! {finding}");
         }
-        let more = self.violations().saturating_sub(TOLD_MAX as u64);
+        let more = self.violations().saturating_sub(told.len() as u64);
         if more > 0 {
             let _ = writeln!(text, "  ! and {more} more");
         }
@@ -175,6 +183,8 @@ struct Line {
     windows: usize,
     unknown: u64,
     lone_writes: u64,
+    /// Faults that struck, by kind.
+    faults: BTreeMap<&'static str, usize>,
     installed: usize,
     skipped: usize,
     indeterminate: usize,
@@ -299,6 +309,10 @@ impl RunReport {
             windows: lengths.len(),
             unknown: self.sum(|round| round.unknown),
             lone_writes: self.sum(|round| round.lone_writes),
+            faults: self.faults("installed").fold(BTreeMap::new(), |mut kinds, fault| {
+                *kinds.entry(fault.kind).or_default() += 1;
+                kinds
+            }),
             installed: self.faults("installed").count(),
             skipped: self.faults("skipped").count(),
             indeterminate: self.faults("indeterminate").count(),
@@ -355,6 +369,7 @@ mod tests {
         ] {
             assert_eq!(value[key], wanted, "{key} in {line}");
         }
+        assert_eq!(value["faults"], serde_json::json!({ "kill": 1 }), "what was skipped did not strike");
     }
 
     #[test]
@@ -368,6 +383,20 @@ mod tests {
         assert!(!broken.is_clean());
         assert_eq!(broken.violations(), 0);
         assert!(!RunReport::default().is_clean());
+    }
+
+    #[test]
+    fn a_finding_that_comes_often_does_not_hide_the_others() {
+        let mut round = run().rounds.remove(0);
+        round.findings = vec!["phantom t/0".to_owned(); 50];
+        round.findings.push("lost-write t/0".to_owned());
+        let text = round.text();
+        assert_eq!(
+            (text.matches("! phantom").count(), text.matches("! lost-write").count()),
+            (3, 1),
+            "{text}"
+        );
+        assert!(text.contains("and 47 more"), "{text}");
     }
 
     #[test]

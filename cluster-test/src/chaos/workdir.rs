@@ -56,11 +56,32 @@ fn clear_stale_in(parent: &Path) -> Result<Vec<PathBuf>> {
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         // Another user's run cannot be removed, and is not ours to remove.
-        if is_ours && is_free(&entry.path()) && std::fs::remove_dir_all(entry.path()).is_ok() {
+        if is_ours && is_free(&entry.path()) && remove(&entry.path()).is_ok() {
             removed.push(entry.path());
         }
     }
     Ok(removed)
+}
+
+/// Removes the directory of a run. The lock goes last: where something cannot be removed now, a later run still sees whose it is.
+///
+/// # Errors
+/// The operating system's.
+pub fn remove(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)?.flatten().filter(|entry| entry.file_name() != LOCK) {
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_dir_all(dir)
+}
+
+/// Whether the run in this directory may still live: its lock is held, or it is just being made.
+#[must_use]
+pub fn is_alive(dir: &Path) -> bool {
+    dir.exists() && !is_free(dir)
 }
 
 /// Whether nobody holds the lock; a directory without one is just being made.

@@ -26,7 +26,9 @@ async fn cluster(dir: &tempfile::TempDir) -> Result<Option<ProxyFabric>> {
     let spec = FabricSpec {
         brokers: BROKERS,
         dir: dir.path().to_owned(),
+        run: dir.path().to_owned(),
         binary: altair(),
+        image: String::new(),
         settings: small.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         environment: BTreeMap::new(),
         disks: Disks::Image(DISK_BYTES),

@@ -93,7 +93,7 @@ impl LocalBrokers {
     /// Why not, in words that end up in the report.
     pub fn can(&self, ability: Ability) -> Result<(), String> {
         match ability {
-            Ability::Trace if !tool::installed("strace") => Err("strace is not installed".to_owned()),
+            Ability::Trace => tool::strace(),
             Ability::BoundedDisk if self.disks == Disks::Plain => {
                 Err("its disks have no bound in this round".to_owned())
             }

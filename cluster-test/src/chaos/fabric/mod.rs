@@ -4,6 +4,7 @@
 //! directions of their bytes. A one-way fault is thus one link broken and the other one whole: A cannot call B, while B
 //! calls A and is answered. That is the asymmetry which programs over TCP can see.
 
+pub mod docker;
 mod firewall;
 pub mod local;
 pub mod netns;
@@ -72,6 +73,8 @@ pub enum LinkState {
 /// What not every fabric can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ability {
+    /// Break links at all: [`LinkState::BlackHole`].
+    Cut,
     /// Break links between brokers in one direction only.
     OneWay,
     /// [`LinkState::Reset`].
@@ -107,6 +110,18 @@ pub enum Disks {
     Image(u64),
 }
 
+impl Disks {
+    /// The word for reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Tmpfs(_) => "memory",
+            Self::Image(_) => "image",
+        }
+    }
+}
+
 /// What to build.
 #[derive(Debug, Clone)]
 pub struct FabricSpec {
@@ -114,8 +129,12 @@ pub struct FabricSpec {
     pub brokers: u32,
     /// Empty directory for configs, logs and data.
     pub dir: PathBuf,
-    /// The `altair` binary.
+    /// Directory of the run, whose lock says whether it lives. What an engine makes is labelled with it.
+    pub run: PathBuf,
+    /// The `altair` binary, for fabrics that start processes.
     pub binary: PathBuf,
+    /// The image of the brokers, for fabrics that start containers.
+    pub image: String,
     /// Config keys over the defaults.
     pub settings: BTreeMap<String, String>,
     /// Environment of single brokers' processes.
@@ -131,11 +150,13 @@ pub enum FabricKind {
     Netns,
     /// TCP proxies in the harness's process.
     Proxy,
+    /// Containers of the compose files.
+    Docker,
 }
 
 impl FabricKind {
     /// All of them.
-    pub const ALL: &[Self] = &[Self::Netns, Self::Proxy];
+    pub const ALL: &[Self] = &[Self::Netns, Self::Proxy, Self::Docker];
 
     /// The name that people use.
     #[must_use]
@@ -143,6 +164,7 @@ impl FabricKind {
         match self {
             Self::Netns => "netns",
             Self::Proxy => "proxy",
+            Self::Docker => "docker",
         }
     }
 
@@ -151,10 +173,11 @@ impl FabricKind {
     /// # Errors
     /// If the machine refuses.
     pub async fn build(self, spec: &FabricSpec, seed: u64) -> Result<Box<dyn Fabric>> {
-        let spec = FabricSpec { disks: local::possible(spec.disks), ..spec.clone() };
+        let local = || FabricSpec { disks: local::possible(spec.disks), ..spec.clone() };
         Ok(match self {
-            Self::Netns => Box::new(netns::Netns::prepare(&spec, seed)?),
-            Self::Proxy => Box::new(proxy::ProxyFabric::prepare(&spec, seed).await?),
+            Self::Netns => Box::new(netns::Netns::prepare(&local(), seed)?),
+            Self::Proxy => Box::new(proxy::ProxyFabric::prepare(&local(), seed).await?),
+            Self::Docker => Box::new(docker::Docker::prepare(spec).await?),
         })
     }
 }
@@ -179,6 +202,9 @@ pub trait Fabric: Send {
 
     /// Number of brokers; ids are 1 to this.
     fn brokers(&self) -> u32;
+
+    /// What data directories stand on, in a word for reports.
+    fn disks(&self) -> &'static str;
 
     /// Whether this fabric, made as it was, can do something.
     ///

@@ -115,6 +115,10 @@ impl Fabric for Netns {
         self.count
     }
 
+    fn disks(&self) -> &'static str {
+        self.brokers.disks().name()
+    }
+
     fn can(&self, ability: Ability) -> Result<(), String> {
         match ability {
             Ability::Delay | Ability::Loss | Ability::Hold => {

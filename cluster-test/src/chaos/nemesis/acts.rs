@@ -7,6 +7,7 @@ use broker::supervise::{ProcessState, http_get};
 use tokio::time::Instant;
 
 use super::links::{Link, broken};
+use super::storage::Files;
 use super::tracer::{Syncs, Tracer};
 use super::{Missed, Nemesis, Struck, Undo, storage};
 use crate::chaos::fabric::{Fabric, LinkState};
@@ -25,11 +26,14 @@ impl Nemesis {
     /// Faults that hit every broker.
     pub(super) async fn act_on_all(&mut self, fabric: &mut dyn Fabric, fault: &Fault) -> Struck {
         let all: Vec<u32> = (1..=self.brokers).collect();
+        let indeterminate = |error: anyhow::Error| Missed::indeterminate(&error, Undo::Start(all.clone()));
         if matches!(fault, Fault::RollingRestart) {
-            return match self.restart_in_turn(fabric, &all).await {
-                Ok(()) => Ok((String::new(), Undo::Nothing)),
-                Err(error) => Err(Missed::indeterminate(&error, Undo::Start(all))),
-            };
+            let restarted = self.restart_in_turn(fabric, &all).await;
+            return restarted.map(|()| (String::new(), Undo::Nothing)).map_err(indeterminate);
+        }
+        if matches!(fault, Fault::RollBack) {
+            let copied = self.copy_disks(fabric, &all).await;
+            return copied.map(|earlier| (String::new(), Undo::SetBack(earlier))).map_err(indeterminate);
         }
         self.down.extend(&all);
         let ended = match fault {
@@ -68,7 +72,9 @@ impl Nemesis {
             },
             Fault::DiskFull(_, left) => self.fill(fabric, id, *left),
             Fault::ClockJump(_, seconds) => self.set_clock(fabric, id, *seconds).await,
-            Fault::BitFlip(_) => self.flip(fabric, layout, id).await,
+            Fault::BitFlip(_) | Fault::BitFlipLive(_) => {
+                self.flip(fabric, layout, (id, matches!(fault, Fault::BitFlip(_)))).await
+            }
             _ => {
                 let links = broken(fault, id, self.brokers);
                 let (detail, set) = (tell(&links), fabric.set_links(&links).await);
@@ -137,23 +143,30 @@ impl Nemesis {
         }
     }
 
-    async fn flip(&mut self, fabric: &mut dyn Fabric, layout: &Layout, id: u32) -> Struck {
+    /// Flips bits of one broker, `stopped` or at work.
+    async fn flip(&mut self, fabric: &mut dyn Fabric, layout: &Layout, (id, stopped): (u32, bool)) -> Struck {
         if let Some(why) = layout.unsettled() {
             return Err(Missed::Skipped(format!("the others may lack what it holds: {why}")));
         }
         let id = *self.rotten.get_or_insert(id);
-        self.down.insert(id);
+        let undo = if stopped { Undo::Start(vec![id]) } else { Undo::Nothing };
         let damage = async {
-            fabric.kill(id).await?;
+            let files = if stopped {
+                self.down.insert(id);
+                fabric.kill(id).await?;
+                Files::All
+            } else {
+                Files::Cached
+            };
             let count = self.random.range(1..4);
-            storage::flip_bits(&fabric.data_dir(id)?, count, &self.random)
+            storage::flip_bits(&fabric.data_dir(id)?, files, count, &self.random)
         };
         match damage.await {
             Ok(flips) => {
                 let told: Vec<String> = flips.iter().map(ToString::to_string).collect();
-                Ok((format!("broker {id}: {}", told.join(", ")), Undo::Start(vec![id])))
+                Ok((format!("broker {id}: {}", told.join(", ")), undo))
             }
-            Err(error) => Err(Missed::indeterminate(&error, Undo::Start(vec![id]))),
+            Err(error) => Err(Missed::indeterminate(&error, undo)),
         }
     }
 
@@ -174,6 +187,7 @@ impl Nemesis {
                 std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
                 return self.revive_if_ended(fabric, id).await;
             }
+            Undo::SetBack(earlier) => return self.set_back(fabric, &earlier).await,
             Undo::SetClock(id) => {
                 if let Some(clock) = self.clocks.get(&id) {
                     clock.set(0)?;

@@ -4,6 +4,7 @@
 //! without cause is a finding like any of the history's.
 
 mod acts;
+mod earlier;
 mod links;
 mod revive;
 mod storage;
@@ -16,6 +17,7 @@ use anyhow::Result;
 use broker::runtime::Random;
 use verify::history::{FaultOutcome, Recorder};
 
+use self::earlier::Earlier;
 use self::links::Link;
 use self::tracer::Tracer;
 use super::clock::BrokerClock;
@@ -52,6 +54,7 @@ enum Undo {
     Detach(Tracer),
     Remove(u32, PathBuf),
     SetClock(u32),
+    SetBack(Earlier),
 }
 
 /// What an act came to: a detail and the way back, or why not.

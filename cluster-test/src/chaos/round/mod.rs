@@ -48,10 +48,14 @@ pub struct RoundSpec {
     pub fabric: FabricKind,
     /// What happens.
     pub plan: RoundPlan,
-    /// The `altair` binary.
+    /// The `altair` binary, or the image in which it is: whichever the fabric starts.
     pub binary: PathBuf,
+    /// See there.
+    pub image: String,
     /// Empty directory for everything that the round writes.
     pub dir: PathBuf,
+    /// Directory of the run that the round belongs to.
+    pub run: PathBuf,
 }
 
 impl RoundSpec {
@@ -88,16 +92,33 @@ async fn play(spec: &RoundSpec, report: &mut RoundReport) -> Result<()> {
     let clock = Arc::new(move || u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let recorder = Recorder::file(clock, &spec.history())?;
     recorder.expect(Expectations { replicas: spec.plan.replicas, ..Expectations::default() });
-    let mut stage = Stage::set(spec, recorder).await?;
-    let played = stage.play(report).await;
+    let dir = spec.dir.join("cluster");
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let clocks = if spec.plan.clocks { clocks(&dir, spec.plan.brokers)? } else { BTreeMap::new() };
+    let mut fabric = spec.fabric.build(&fabric_spec(spec, dir, &clocks), spec.plan.seed).await?;
+    report.disks = fabric.disks();
+    let nemesis = Nemesis::new(spec.plan.brokers, spec.plan.seed, recorder.clone(), clocks);
+    let played = act(spec, fabric.as_mut(), (nemesis, recorder), report).await;
     // Whatever happened: the brokers' own words are the first thing that anybody wants to read.
     let logs = spec.logs();
     std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-    stage.fabric.keep_logs(&logs)?;
-    report.findings.extend(stage.nemesis.findings().iter().cloned());
+    fabric.keep_logs(&logs)?;
     let evidence = played?;
-    drop(stage);
+    drop(fabric);
     verdict::judge(spec, &evidence, report)
+}
+
+/// The round on a fabric that stands.
+async fn act(
+    spec: &RoundSpec,
+    fabric: &mut dyn Fabric,
+    (nemesis, recorder): (Nemesis, Recorder),
+    report: &mut RoundReport,
+) -> Result<Evidence> {
+    let mut stage = Stage::set(&spec.plan, fabric, nemesis, recorder).await?;
+    let played = stage.play(report).await;
+    report.findings.extend(stage.nemesis.findings().iter().cloned());
+    played
 }
 
 /// What a round leaves for its judge, beside the history.
@@ -111,7 +132,7 @@ struct Evidence {
 /// A cluster with everything around it.
 struct Stage<'a> {
     plan: &'a RoundPlan,
-    fabric: Box<dyn Fabric>,
+    fabric: &'a mut dyn Fabric,
     recorder: Recorder,
     scout: Scout,
     nemesis: Nemesis,
@@ -120,13 +141,13 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Builds the cluster and waits until it has its topic with every replica in sync.
-    async fn set(spec: &'a RoundSpec, recorder: Recorder) -> Result<Self> {
-        let plan = &spec.plan;
-        let dir = spec.dir.join("cluster");
-        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let clocks = if plan.clocks { clocks(&dir, plan.brokers)? } else { BTreeMap::new() };
-        let mut fabric = spec.fabric.build(&fabric_spec(spec, dir, &clocks), plan.seed).await?;
+    /// Starts the cluster and waits until it has its topic with every replica in sync.
+    async fn set(
+        plan: &'a RoundPlan,
+        fabric: &'a mut dyn Fabric,
+        nemesis: Nemesis,
+        recorder: Recorder,
+    ) -> Result<Self> {
         for id in 1..=plan.brokers {
             fabric.start(id).await?;
         }
@@ -144,7 +165,6 @@ impl<'a> Stage<'a> {
         };
         scout.client().admin().create_topic(topic).await.context("creating the topic")?;
         scout.settled(FORM_WITHIN).await?;
-        let nemesis = Nemesis::new(plan.brokers, plan.seed, recorder.clone(), clocks);
         let (troubles, alone) = (Vec::new(), Vec::new());
         Ok(Self { plan, fabric, recorder, scout, nemesis, troubles, alone })
     }
@@ -168,7 +188,7 @@ impl<'a> Stage<'a> {
         let topics = vec![load::topic(self.plan)];
         let spec = FinalReadSpec { catch_up: CATCH_UP_WITHIN, ..FinalReadSpec::new(client, topics) };
         let reads = final_read(&spec, &self.recorder).await.context("reading every replica")?;
-        self.nemesis.watch(self.fabric.as_ref())?;
+        self.nemesis.watch(self.fabric)?;
         self.recorder.finish()?;
         let (troubles, alone) = (std::mem::take(&mut self.troubles), std::mem::take(&mut self.alone));
         Ok(Evidence { troubles, alone, reads })
@@ -177,11 +197,11 @@ impl<'a> Stage<'a> {
     async fn tell(&mut self, progress: &ProgressWatch, report: &mut RoundReport) -> Result<()> {
         for step in &self.plan.steps {
             tokio::time::sleep(step.calm).await;
-            self.nemesis.watch(self.fabric.as_ref())?;
+            self.nemesis.watch(self.fabric)?;
             let told = self.step(step).await?;
             report.faults.push(told);
         }
-        self.nemesis.heal(self.fabric.as_mut()).await.context("healing")?;
+        self.nemesis.heal(self.fabric).await.context("healing")?;
         self.recover(progress, report).await;
         Ok(())
     }
@@ -191,7 +211,7 @@ impl<'a> Stage<'a> {
         // A cluster in trouble may not say who leads; whoever has a number can still be hit.
         let layout = self.scout.look().await.unwrap_or_default();
         let from_ns = self.recorder.now();
-        let mut strike = self.nemesis.strike(self.fabric.as_mut(), &layout, &step.fault).await;
+        let mut strike = self.nemesis.strike(self.fabric, &layout, &step.fault).await;
         let skipped = matches!(strike.outcome, Outcome::Skipped(_));
         let parts = layout.without_majority(&strike.lonely);
         let mut lone = if strike.lonely.is_empty() || parts.is_empty() {
@@ -206,7 +226,7 @@ impl<'a> Stage<'a> {
             lone.mended(self.recorder.now());
         }
         self.nemesis
-            .lift(self.fabric.as_mut(), &mut strike)
+            .lift(self.fabric, &mut strike)
             .await
             .with_context(|| format!("lifting {}", strike.kind))?;
         let to_ns = self.recorder.now();
@@ -264,7 +284,9 @@ fn fabric_spec(spec: &RoundSpec, dir: PathBuf, clocks: &BTreeMap<u32, BrokerCloc
     FabricSpec {
         brokers: spec.plan.brokers,
         dir,
+        run: spec.run.clone(),
         binary: spec.binary.clone(),
+        image: spec.image.clone(),
         settings: spec.plan.settings.clone(),
         environment: clocks.iter().map(|(id, clock)| (*id, clock.environment())).collect(),
         disks: spec.plan.disks,

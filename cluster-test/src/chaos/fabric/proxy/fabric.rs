@@ -149,6 +149,10 @@ impl Fabric for ProxyFabric {
         u32::try_from(self.grpc.len()).unwrap_or(u32::MAX)
     }
 
+    fn disks(&self) -> &'static str {
+        self.brokers.disks().name()
+    }
+
     fn can(&self, ability: Ability) -> Result<(), String> {
         match ability {
             Ability::Loss => Err(NO_PACKETS.to_owned()),
