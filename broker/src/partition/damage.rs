@@ -102,7 +102,7 @@ pub(crate) async fn replace_unopened(shared: &Shared, local: &LocalReplica, reas
 
 /// A damaged replica comes back under a fresh id, which the metadata group gives (I4).
 async fn ask_for_replacement(shared: &Shared, partition: &Partition, old: ReplicaId) {
-    if partition.adding.is_some() {
+    if partition.adding.is_some_and(|adding| adding.id != old) {
         return;
     }
     let command = Command::ReplaceReplica { group: partition.group, old, to: shared.broker() };

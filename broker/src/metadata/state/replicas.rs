@@ -77,15 +77,19 @@ impl MetadataState {
             return Err(MetaError::UnknownBroker { broker: to });
         }
         let (_, partition) = self.partition(group)?;
-        if let (Some(adding), Some(removing)) = (partition.adding, partition.removing) {
-            if removing == old && adding.broker == to && !self.image.is_lost(adding) {
+        // One that is on its way in may itself be lost or damaged: another one takes its part.
+        let in_the_way = partition.adding.filter(|adding| adding.id != old && !self.image.is_lost(*adding));
+        if let (Some(adding), Some(removing)) = (in_the_way, partition.removing) {
+            if removing == old && adding.broker == to {
                 return Ok(CommandReply::Replacing { new: adding.id });
             }
-            if !self.image.is_lost(adding) {
-                let rule = format!("replica {removing} is being replaced by {}", adding.id);
-                return Err(MetaError::ReplaceConflict { group, rule });
-            }
+            let rule = format!("replica {removing} is being replaced by {}", adding.id);
+            return Err(MetaError::ReplaceConflict { group, rule });
         }
+        let old = match (partition.adding, partition.removing) {
+            (Some(adding), Some(removing)) if adding.id == old => removing,
+            _ => old,
+        };
         let leaving = partition.replicas.iter().find(|replica| replica.id == old);
         let leaving = *leaving.ok_or(MetaError::UnknownReplica { group, replica: old })?;
         let taken = |replica: &&Replica| replica.broker == to && replica.id != leaving.id;

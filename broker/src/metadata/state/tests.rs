@@ -12,7 +12,7 @@ use crate::metadata::command::{
     BrokerRegistration, Command, CommandReply, CreateTopic, IsrReport, LeaderReport,
 };
 use crate::metadata::error::MetaError;
-use crate::metadata::image::{BrokerState, Partition};
+use crate::metadata::image::{BrokerState, Partition, Replica};
 use crate::metadata::topic_config::{TopicConfig, TopicSetting};
 
 pub(crate) fn registration(id: u32, disk: u128) -> BrokerRegistration {
@@ -379,6 +379,26 @@ fn replica_is_replaced_in_two_steps_and_its_id_is_never_used_again() {
     let topic = TopicId(Uuid::from_u128(1));
     assert!(cluster.state.image().may_remove(topic, group, old.id));
     assert!(!cluster.state.image().may_remove(topic, group, new));
+}
+
+#[test]
+fn a_replica_that_is_damaged_on_its_way_in_is_replaced_by_another() {
+    let mut cluster = Cluster::of(3);
+    cluster.fine(Command::CreateTopic(create(1, "t", 1, 3)));
+    let group = RaftGroupId(1);
+    let Replica { id: old, broker } = cluster.partition(1).replicas[0];
+    let replace = |old| Command::ReplaceReplica { group, old, to: broker };
+    let CommandReply::Replacing { new: first } = cluster.fine(replace(old)) else { panic!("wrong reply") };
+    let CommandReply::Replacing { new: second } = cluster.fine(replace(first)) else { panic!("wrong reply") };
+    assert!(
+        matches!(cluster.refused(replace(first)), MetaError::ReplaceConflict { .. }),
+        "it is gone already"
+    );
+    let partition = cluster.partition(1);
+    assert_eq!((partition.adding.unwrap().id, partition.removing), (second, Some(old)));
+    assert!(cluster.state.image().may_remove(TopicId(Uuid::from_u128(1)), group, first));
+    cluster.fine(Command::CompleteReplace { group, new: second });
+    assert_eq!(cluster.partition(1).replicas[0].id, second);
 }
 
 #[test]
