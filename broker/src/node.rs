@@ -24,7 +24,7 @@ use crate::http::HttpServer;
 use crate::metadata::{KeyedKind, Metadata, MetadataConfig, MetadataError, MetadataParts};
 use crate::partition::{Partitions, PartitionsArgs};
 use crate::raft::{Groups, LocalIdentity, PeerConfig};
-use crate::runtime::{Listener, Seams, Tasks, WalDriver};
+use crate::runtime::{Listener, Probe, Seams, Tasks, WalDriver};
 
 /// Share of the shutdown's time in which leaderships are handed over.
 const HAND_OVER_SHARE: u32 = 4;
@@ -302,7 +302,7 @@ async fn open_storage(config: &BrokerConfig, seams: &Seams) -> Result<Storage, S
     let (disk, random, broker) = (seams.disk.clone(), seams.random.clone(), config.node.id);
     let (tasks, driver) = (seams.tasks.clone(), seams.wal);
     let (root, wal_config, io_of_wal) =
-        (config.storage.data_dir.clone(), wal_config(config), seams.io.clone());
+        (config.storage.data_dir.clone(), wal_config(config, &seams.probe), seams.io.clone());
     seams
         .io
         .run(move || {
@@ -369,7 +369,7 @@ fn report_recovery(recovery: &Recovery) {
     }
 }
 
-fn wal_config(config: &BrokerConfig) -> WalConfig {
+fn wal_config(config: &BrokerConfig, probe: &Probe) -> WalConfig {
     let storage = &config.storage;
     let (file_bytes, pool_files) = match storage.mode {
         StorageMode::Disk => {
@@ -383,6 +383,7 @@ fn wal_config(config: &BrokerConfig) -> WalConfig {
         outstanding_max: storage.wal_outstanding_max,
         reserve: WAL_RESERVE_BYTES.min(storage.wal_outstanding_max / 2),
         fsync: storage.fsync,
+        observer: probe.of_wal(),
         ..WalConfig::default()
     }
 }

@@ -48,6 +48,7 @@ async fn a_broker_without_its_cluster_is_alive_and_not_ready() {
         fatal: fatal.clone(),
         wal: broker::runtime::WalDriver::Thread,
         keyed: broker::runtime::KeyedKind::Disk,
+        probe: broker::runtime::Probe::default(),
     };
     let disk = seams.disk.clone();
     let node = broker::node::Node::start(config, seams).await.expect("it starts");

@@ -67,6 +67,8 @@ pub enum WalEvent {
         /// The entries that are there, in order, without gaps.
         entries: Vec<RecoveredEntry>,
     },
+    /// The WAL is open: every log that it holds was told.
+    Opened,
     /// A log was created, durably.
     Created {
         /// The replica.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use broker::config::{BrokerConfig, LogFormat, StorageMode};
 use broker::node::Node;
-use broker::runtime::{Clock, Fatal, KeyedKind, Random, Seams, Tasks, TcpNet, WalDriver, disk_io, telemetry};
+use broker::runtime::{
+    Clock, Fatal, KeyedKind, Probe, Random, Seams, Tasks, TcpNet, WalDriver, disk_io, telemetry,
+};
 use clap::Args;
 use disk::Disk;
 use disk::faulty::FaultyDisk;
@@ -100,6 +102,7 @@ async fn live(config: BrokerConfig) -> anyhow::Result<()> {
         fatal: fatal.clone(),
         wal: WalDriver::Thread,
         keyed: KeyedKind::Disk,
+        probe: Probe::default(),
     };
     let node = tokio::select! {
         started = Node::start(config, seams) => started?,

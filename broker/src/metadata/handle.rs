@@ -88,7 +88,8 @@ impl Metadata {
         let MetadataParts { seams, wal, groups, config, root, node, identity } = parts;
         let files = SnapshotFiles::new(seams.disk.clone(), seams.io.clone(), &root);
         let keyed = open_keyed(&seams, &root, config.keyed).await;
-        let (machine, shared) = MetadataMachine::open(files, keyed, seams.fatal.clone())?;
+        let probe = seams.probe.of_replica(RaftGroupId::METADATA.0, node.metadata_replica);
+        let (machine, shared) = MetadataMachine::open(files, keyed, seams.fatal.clone(), probe)?;
         let image = MetadataMachine::watch(&shared);
         let state = image.borrow().cluster_id;
         if let Some(directory) = node.cluster_id.filter(|id| !state.is_nil() && *id != state) {

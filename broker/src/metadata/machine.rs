@@ -21,7 +21,7 @@ use super::snapshot::{MetadataSnapshot, SnapshotError, SnapshotFiles};
 use super::stored::Applied;
 use crate::group::{GROUPS_BYTES_MAX, GroupCommand};
 use crate::raft::{GroupKind, RangePuller, SnapshotDoor, SnapshotMeta, Types};
-use crate::runtime::Fatal;
+use crate::runtime::{Fatal, ProbeEvent, ReplicaProbe};
 
 /// The metadata group's kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,6 +122,7 @@ pub(crate) struct MetadataMachine {
     keyed: Keyed,
     shared: Arc<Shared>,
     news: News,
+    probe: ReplicaProbe,
 }
 
 impl MetadataMachine {
@@ -134,6 +135,7 @@ impl MetadataMachine {
         files: SnapshotFiles,
         mut keyed: Keyed,
         fatal: Fatal,
+        probe: ReplicaProbe,
     ) -> Result<(Self, Arc<Shared>), SnapshotError> {
         let loaded = files.load()?;
         let from_keyed = keyed.load();
@@ -159,7 +161,7 @@ impl MetadataMachine {
             applied_term: AtomicU64::new(applied.last.map_or(0, |last| last.term)),
             fatal,
         });
-        Ok((Self { applied, keyed, shared: shared.clone(), news: News::default() }, shared))
+        Ok((Self { applied, keyed, shared: shared.clone(), news: News::default(), probe }, shared))
     }
 
     fn apply_entry(&mut self, entry: Entry) -> io::Result<Replies> {
@@ -167,6 +169,7 @@ impl MetadataMachine {
         let index = position.index;
         self.applied.state.advance(index);
         self.applied.last = Some(position);
+        self.probe.note(|of| ProbeEvent::Applied { of, position, end: 0 });
         let mut replies = Replies { index, results: Vec::new() };
         match entry.payload {
             Payload::Blank => self.news.topology = true,
@@ -291,12 +294,15 @@ impl RaftStateMachine<MetadataTypes> for MetadataMachine {
         if applied.last.map(|last| last.index) != Some(snapshot.index) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the snapshot is of another index"));
         }
+        let upto = applied.last;
+        self.probe.note(|of| ProbeEvent::Installing { of, upto });
         self.shared.files.save(snapshot.clone()).await.map_err(io::Error::other)?;
         self.shared.keep(Current { meta: meta_of(&applied), snapshot });
         self.applied = applied;
         self.keyed.rewrite(&mut self.applied);
         self.news = News::ALL;
         self.publish(&mut Vec::new());
+        self.probe.note(|of| ProbeEvent::Installed { of, upto, end: 0 });
         Ok(())
     }
 

@@ -81,6 +81,7 @@ async fn start(root: &Path, plan: Plan) -> Broker {
         fatal: fatal.clone(),
         wal: crate::runtime::WalDriver::Thread,
         keyed: crate::runtime::KeyedKind::Disk,
+        probe: crate::runtime::Probe::default(),
     };
     let disk = seams.disk.clone();
     let node = match NodeIdentity::load(disk.as_ref(), root).unwrap() {

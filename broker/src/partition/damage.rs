@@ -19,6 +19,7 @@ use super::registry::Shared;
 use super::replica::Replica;
 use crate::metadata::command::Command;
 use crate::metadata::image::{LocalReplica, MetadataImage, Partition};
+use crate::runtime::ProbeEvent;
 
 /// Time for one proposal to the metadata group.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -92,6 +93,7 @@ pub(crate) async fn replace_unopened(shared: &Shared, local: &LocalReplica, reas
         return;
     }
     shared.note_failure(partition.group, reason);
+    tell_unfit(shared, partition.group, id, reason);
     // What the WAL could not know: the fresh replica may take the place of this one.
     if let Some(found) = shared.recovered().get_mut(&partition.group.0).filter(|found| found.replica == id.0)
     {
@@ -114,6 +116,12 @@ async fn ask_for_replacement(shared: &Shared, partition: &Partition, old: Replic
     }
 }
 
+/// Tells whoever watches that a replica does not go on.
+fn tell_unfit(shared: &Shared, group: RaftGroupId, replica: ReplicaId, reason: &str) {
+    let probe = shared.args().seams.probe.of_replica(group.0, replica.0);
+    probe.note(|of| ProbeEvent::Unfit { of, reason: reason.to_owned() });
+}
+
 /// Of two replicas of a group on this broker, whether the older one is to be given up now, so that the newer can run.
 pub(crate) fn may_give_up(shared: &Shared, older: &LocalReplica) -> bool {
     let (group, id) = (older.partition.group, older.replica.id);
@@ -133,6 +141,7 @@ pub(crate) async fn give_up(shared: &Shared, replica: &Replica) {
         }
     }
     let (group, id) = (replica.group(), replica.id());
+    tell_unfit(shared, group, id, &replica.core().log.damage().found().unwrap_or_default());
     shared.close(replica).await;
     if let Err(error) = shared.groups().delete(group, id).await {
         tracing::warn!(raft_group = %group, error = %error, "a damaged replica is still in the WAL");

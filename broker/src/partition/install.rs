@@ -9,11 +9,12 @@ use std::sync::Arc;
 use disk::Io;
 use disk::mutant::{self, Mutant};
 use partition_log::PartitionLog;
-use raft_store::{GroupMark, Wal};
+use raft_store::{GroupMark, LogPosition, Wal};
 
 use super::manifest::Manifest;
-use super::replica_log::ReplicaLog;
+use super::replica_log::{ReplicaLog, tell_stored};
 use super::state_file;
+use crate::runtime::ProbeEvent;
 
 /// Installs segments that were pulled whole.
 pub(crate) async fn install(
@@ -24,14 +25,24 @@ pub(crate) async fn install(
 ) -> io::Result<()> {
     let files = log.files();
     let _files = files.lock().await;
+    let upto = manifest.position();
+    log.probe().note(|of| ProbeEvent::Installing { of, upto });
     let (owned, installed) = (log.clone(), manifest.clone());
     let mark = io.run(move || install_files(&owned, &installed)).await?;
     if let Some(mark) = mark.filter(|_| !mutant::on(Mutant::InstallWithoutCheckpoint)) {
         wal.checkpoint(vec![mark]).await.map_err(io::Error::other)?;
     }
+    tell_installed(log, upto);
     log.publish_installed(manifest);
     tracing::info!(raft_group = %log.group(), end = %log.high_watermark().get(), "snapshot installed");
     Ok(())
+}
+
+/// Tells whoever watches what stands in the files now.
+fn tell_installed(log: &ReplicaLog, upto: Option<LogPosition>) {
+    let (probe, inner) = (log.probe(), log.lock());
+    probe.note(|of| ProbeEvent::Installed { of, upto, end: inner.log.next_offset().0 });
+    tell_stored(probe, &inner.log, inner.log.log_start(), true);
 }
 
 fn install_files(log: &ReplicaLog, manifest: &Arc<Manifest>) -> io::Result<Option<GroupMark>> {

@@ -15,6 +15,7 @@ use super::replica::Replica;
 use crate::metadata::command::{Command, IsrReport};
 use crate::metadata::image::MetadataImage;
 use crate::raft::{GroupStatus, Verdict};
+use crate::runtime::ProbeEvent;
 
 /// How often lag is measured.
 const MEASURE_EVERY: Duration = Duration::from_millis(200);
@@ -90,6 +91,11 @@ fn measure(
     lag.history.sample(now_ms, status.last_index.unwrap_or(0), core.proposed_bytes.load(Ordering::Relaxed));
     let in_sync = lag.history.in_sync(now_ms, replica.id(), &voters(shared, &status), shared.lag_limits());
     core.in_sync.store(in_sync.len(), Ordering::Relaxed);
+    core.log.probe().note(|of| ProbeEvent::InSync {
+        of,
+        term: status.term,
+        replicas: in_sync.iter().map(|replica| replica.0).collect(),
+    });
     let isr: Vec<ReplicaId> = in_sync.into_iter().filter(|id| partition.replica(*id).is_some()).collect();
     let mut known = partition.isr.clone();
     known.sort_unstable();

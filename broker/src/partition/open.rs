@@ -67,7 +67,8 @@ pub(crate) async fn open(shared: &Arc<Shared>, local: &LocalReplica) -> Result<A
         let config = log_config(&local.topic.config, base.clone());
         let (disk, fatal) = (args.seams.disk.clone(), args.seams.fatal.clone());
         let (dirty, damaged) = (shared.dirty().clone(), shared.damaged().clone());
-        let seams = LogSeams { identity, disk, fatal, dirty, damaged };
+        let probe = args.seams.probe.of_replica(group.0, id.0);
+        let seams = LogSeams { identity, disk, fatal, dirty, damaged, probe };
         shared.io().run(move || open_log(seams, config, mark)).await?
     };
     let log = Arc::new(log);

@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use disk::Disk;
-use partition_log::{LogReader, PartitionLog, Verdict};
-use raft_store::{LogId, StoredMembership};
+use partition_log::{LogReader, PartitionLog, ReadOutcome, Verdict};
+use raft_store::{LogId, LogPosition, StoredMembership};
 use tokio::sync::Notify;
 use wire::ids::{Offset, RaftGroupId, ReplicaId};
-use wire::record::ProducerStamp;
+use wire::record::{BatchHeader, ProducerStamp};
 
 use super::damage::Damage;
 use super::high_watermark::HighWatermark;
 use super::manifest::Manifest;
 use super::reply::BatchOutcome;
-use crate::runtime::Fatal;
+use crate::runtime::{Fatal, ProbeEvent, ReplicaProbe};
 
 /// The applied state, under the lock.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ pub(crate) struct LogSeams {
     pub dirty: Arc<AtomicU64>,
     /// Rung when stored records turn out to be damaged.
     pub damaged: Arc<Notify>,
+    /// Who watches.
+    pub probe: ReplicaProbe,
 }
 
 /// The log of one replica, shared by `apply`, readers and the flusher.
@@ -88,6 +90,7 @@ pub(crate) struct ReplicaLog {
     fatal: Fatal,
     /// Applied bytes of the whole broker since its last flush.
     dirty: Arc<AtomicU64>,
+    probe: ReplicaProbe,
     inner: Mutex<Inner>,
     reader: ArcSwap<LogReader>,
     high_watermark: HighWatermark,
@@ -106,12 +109,13 @@ pub(crate) struct ReplicaLog {
 impl ReplicaLog {
     /// The log of a replica that was opened at `inner`, with `durable` as its newest state on disk.
     pub(crate) fn new(seams: LogSeams, inner: Inner, durable: Option<Arc<Manifest>>) -> Self {
-        let LogSeams { identity, disk, fatal, dirty, damaged } = seams;
+        let LogSeams { identity, disk, fatal, dirty, damaged, probe } = seams;
         let log = Self {
             identity,
             disk,
             fatal,
             dirty,
+            probe,
             reader: ArcSwap::from_pointee(inner.log.reader()),
             high_watermark: HighWatermark::new(inner.log.next_offset()),
             applied_term: AtomicU64::new(0),
@@ -124,6 +128,7 @@ impl ReplicaLog {
             damage: Damage::none(damaged),
             files: Arc::default(),
         };
+        log.tell_opened();
         log.publish();
         log
     }
@@ -178,8 +183,24 @@ impl ReplicaLog {
         let (term, index) = inner.applied.map_or((0, 0), |applied| (applied.leader_id.term, applied.index));
         drop(inner);
         self.high_watermark.advance(end);
+        self.probe.note(|of| ProbeEvent::Watermark { of, to: self.high_watermark.get().0 });
         self.applied_index.store(index, Ordering::Release);
         self.applied_term.store(term, Ordering::Release);
+    }
+
+    /// Who watches this replica.
+    pub(crate) fn probe(&self) -> &ReplicaProbe {
+        &self.probe
+    }
+
+    fn tell_opened(&self) {
+        if !self.probe.listens() {
+            return;
+        }
+        let inner = self.lock();
+        let (applied, end) = (inner.applied.as_ref().map(LogPosition::of), inner.log.next_offset().0);
+        self.probe.note(|of| ProbeEvent::Opened { of, applied, end });
+        tell_stored(&self.probe, &inner.log, inner.log.log_start(), true);
     }
 
     /// Counts bytes that the next flush has to bring to disk.
@@ -225,5 +246,21 @@ impl ReplicaLog {
     /// Stops the broker.
     pub(crate) fn stop(&self, reason: &str) {
         self.fatal.stop(reason);
+    }
+}
+
+/// Tells whoever watches which batches stand in the log from an offset on, as a reader gets them.
+pub(crate) fn tell_stored(probe: &ReplicaProbe, log: &PartitionLog, from: Offset, read_back: bool) {
+    let end = log.next_offset();
+    if !probe.listens() || from >= end {
+        return;
+    }
+    // What cannot be read is the readers' business, who are told so.
+    let Ok(ReadOutcome::Data(batches)) = log.reader().read(from, end, usize::MAX, false) else { return };
+    for batch in batches {
+        let Ok(header) = BatchHeader::parse(&batch) else { continue };
+        let (base, digest) = (header.base_offset, crc32c::crc32c(&batch));
+        let next = base + u64::from(header.record_count.unsigned_abs());
+        probe.note(|of| ProbeEvent::Stored { of, base, next, digest, read_back });
     }
 }

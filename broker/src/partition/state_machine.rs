@@ -11,8 +11,8 @@ use disk::mutant::{self, Mutant};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
-use raft_store::{BrokerRef, CommittedLeaderId, LogId, StoredMembership, Wal};
-use wire::ids::LeaderEpoch;
+use raft_store::{BrokerRef, CommittedLeaderId, LogId, LogPosition, StoredMembership, Wal};
+use wire::ids::{LeaderEpoch, Offset};
 use wire::record::BatchHeader;
 
 use super::PartitionTypes;
@@ -20,9 +20,10 @@ use super::command::Command;
 use super::epoch::leader_epoch;
 use super::install::install;
 use super::manifest::Manifest;
-use super::replica_log::{Inner, ReplicaLog};
+use super::replica_log::{Inner, ReplicaLog, tell_stored};
 use super::reply::{BatchOutcome, PartitionReply};
 use crate::raft::SnapshotMeta;
+use crate::runtime::ProbeEvent;
 
 /// A producer that wrote nothing for this long, by the time inside entries, is forgotten. As long as the default
 /// retention, so a producer is known while its records are.
@@ -56,7 +57,7 @@ impl PartitionMachine {
         responder: Option<ApplyResponder<PartitionTypes>>,
     ) -> io::Result<Option<Reply>> {
         let mut inner = self.log.lock();
-        let log_id = entry.log_id;
+        let (log_id, before) = (entry.log_id, inner.log.next_offset());
         let reply = match entry.payload {
             EntryPayload::Blank => PartitionReply::default(),
             EntryPayload::Membership(membership) => {
@@ -76,8 +77,16 @@ impl PartitionMachine {
             inner.applied = Some(log_id);
         }
         inner.unflushed = true;
+        self.tell_applied(&inner, &log_id, before);
         drop(inner);
         Ok(responder.map(|responder| (responder, reply)))
+    }
+
+    /// Tells whoever watches what an entry did.
+    fn tell_applied(&self, inner: &Inner, log_id: &LogId, before: Offset) {
+        let (probe, position) = (self.log.probe(), LogPosition::of(log_id));
+        tell_stored(probe, &inner.log, before, false);
+        probe.note(|of| ProbeEvent::Applied { of, position, end: inner.log.next_offset().0 });
     }
 
     /// Shows what was applied, then answers: a producer that reads right after its answer finds its records.

@@ -24,7 +24,7 @@ use super::snapshot::{RangePuller, SnapshotDoor};
 use super::status::{GroupStatus, Member, Role};
 use super::transport::message::{Append, AppendRefusal, Offer, Transfer, VoteAsk, VoteTell};
 use super::types::{Group, GroupKind, Types};
-use crate::runtime::Tasks;
+use crate::runtime::{ProbeEvent, ReplicaProbe, Tasks};
 
 /// A group that stops takes at most this long.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -36,6 +36,7 @@ pub(crate) struct GroupCell<K: GroupKind, SM: RaftStateMachine<Types<K>>> {
     pub(crate) tasks: Tasks,
     /// Held while a snapshot is pulled and installed.
     pub(crate) receiving: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) probe: ReplicaProbe,
 }
 
 impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupCell<K, SM> {
@@ -160,12 +161,15 @@ impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupPort for GroupCell<K, SM
     }
 
     fn vote(&self, ask: VoteAsk, pre: bool) -> BoxFuture<'static, Result<VoteTell, String>> {
-        let raft = self.raft.clone();
+        let (raft, probe) = (self.raft.clone(), self.probe.clone());
         async move {
             let mut request = VoteRequest::new(ask.vote, ask.last);
             request.leadership_transfer = ask.transfer;
             let told = if pre { raft.pre_vote(request).await } else { raft.vote(request).await };
             let told = told.map_err(|error| error.to_string())?;
+            if told.vote_granted && !pre {
+                probe.note(|of| ProbeEvent::Voted { of, vote: ask.vote });
+            }
             Ok(VoteTell { vote: told.vote, last: told.last_log_id, granted: told.vote_granted })
         }
         .boxed()

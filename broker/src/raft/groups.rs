@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
 use openraft::storage::RaftStateMachine;
+use openraft::type_config::alias::WatchReceiverOf;
 use raft_store::{GroupSpec, Wal, WalError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -23,7 +26,7 @@ use super::transport::carrier::Road;
 use super::transport::frame::{Frame, Kind};
 use super::transport::network::GroupNetwork;
 use super::types::{Group, GroupKind, Profile, Types};
-use crate::runtime::{Listener, Seams};
+use crate::runtime::{Listener, ProbeEvent, ReplicaProbe, Seams};
 
 /// Groups that may wait to be looked at by the elections.
 const OPENED_MAX: usize = 16 << 10;
@@ -137,12 +140,17 @@ impl Groups {
             .await
             .map_err(|fatal| stopped(fatal.to_string()))?;
         let metrics = raft.metrics();
+        let probe = self.0.board.seams().probe.of_replica(group.0, replica.0);
+        if probe.listens() {
+            tasks.spawn("leads", group.0, tell_leading(raft.server_metrics(), probe.clone()));
+        }
         let port = Arc::new(GroupCell {
             raft: raft.clone(),
             door,
             metrics,
             tasks: tasks.clone(),
             receiving: Arc::default(),
+            probe,
         });
         if !self.0.board.ports.insert(group.0, port.clone()) {
             port.stop().await;
@@ -225,12 +233,15 @@ impl Groups {
         let port = self.port(group)?;
         self.check_fit(group, &port.status(), to)?;
         let until = Instant::now() + deadline;
+        let probe = self.0.board.seams().probe.of_replica(group.0, port.me());
+        probe.note(|of| ProbeEvent::TransferBegun { of, to: to.0 });
         port.hand_over(to).await;
         let led_by_other = || !port.brief().leading;
         if wait_for(&port, TRANSFER_PATIENCE.min(deadline), led_by_other).await {
             let arrived = || port.brief().leader.is_some_and(|(leader, _)| leader == to);
             let left = until.saturating_duration_since(Instant::now());
             return if wait_for(&port, left, arrived).await {
+                probe.note(|of| ProbeEvent::TransferDone { of, to: to.0 });
                 Ok(())
             } else {
                 Err(GroupError::Timeout(group))
@@ -317,6 +328,27 @@ async fn announce(group: u64, port: Arc<dyn GroupPort>, board: Arc<Switchboard>)
         }
     }
     board.nudge(group);
+}
+
+/// Tells whenever this replica begins to lead.
+async fn tell_leading<K: GroupKind>(
+    mut metrics: WatchReceiverOf<Types<K>, RaftServerMetrics<Types<K>>>,
+    probe: ReplicaProbe,
+) {
+    let mut told = None;
+    loop {
+        let (leads, term) = {
+            let now = metrics.borrow_and_update();
+            (now.state.is_leader(), now.vote.leader_id.term)
+        };
+        if leads && told != Some(term) {
+            probe.note(|of| ProbeEvent::Leads { of, term });
+        }
+        told = leads.then_some(term);
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// A WAL that failed stops the broker (I3).

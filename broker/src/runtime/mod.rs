@@ -10,6 +10,7 @@ mod disk_io;
 mod fatal;
 mod http_executor;
 mod net;
+mod probe;
 mod raft_runtime;
 mod random;
 mod tasks;
@@ -22,6 +23,8 @@ pub use disk_io::disk_io;
 pub use fatal::Fatal;
 pub use http_executor::HttpExecutor;
 pub use net::{BoxStream, Duplex, Listener, Net, TcpNet};
+pub(crate) use probe::ReplicaProbe;
+pub use probe::{Probe, ProbeEvent};
 pub use raft_runtime::{RaftRuntime, RaftTask, RaftTaskError, TickInstant, set_raft_seed};
 pub use random::Random;
 pub use tasks::Tasks;
@@ -47,6 +50,8 @@ pub struct Seams {
     pub wal: WalDriver,
     /// Where keyed state stands with `storage.mode: disk`; with `memory` it is always in memory.
     pub keyed: KeyedKind,
+    /// Who watches what happens inside; nobody in production.
+    pub probe: Probe,
 }
 
 /// Where the keyed state of state machines stands. It is never the only copy of anything.

@@ -51,6 +51,7 @@ pub async fn start_on(config: BrokerConfig, disk: Arc<dyn disk::Disk>) -> Result
         // As a simulation does it; the tests of the binary have the thread.
         wal: broker::runtime::WalDriver::Task,
         keyed: broker::runtime::KeyedKind::Disk,
+        probe: broker::runtime::Probe::default(),
     };
     let node = Node::start(config, seams).await?;
     tokio::time::timeout(PATIENCE, node.ready()).await.expect("the broker gets ready");

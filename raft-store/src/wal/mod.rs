@@ -390,6 +390,7 @@ impl Shared {
         for group in self.lock_groups().values() {
             self.note(|| group.recovered());
         }
+        self.note(|| WalEvent::Opened);
     }
 
     pub(crate) fn ticket(&self) -> u64 {

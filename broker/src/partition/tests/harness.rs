@@ -93,6 +93,7 @@ pub(super) async fn start(plan: &Plan) -> Broker {
         fatal: fatal.clone(),
         wal: crate::runtime::WalDriver::Thread,
         keyed: crate::runtime::KeyedKind::Disk,
+        probe: crate::runtime::Probe::default(),
     };
     let node = node_of(&seams, &plan.root, plan.id);
     let numbers = seams.random.clone();

@@ -77,6 +77,7 @@ impl Broker {
             fatal: fatal.clone(),
             wal: crate::runtime::WalDriver::Thread,
             keyed: crate::runtime::KeyedKind::Disk,
+            probe: crate::runtime::Probe::default(),
         };
         let (told, identity) = watch::channel(Arc::new(identity(id, &addr)));
         let groups = Groups::start(&seams, wal.wal.clone(), identity, listener, PeerConfig::default());
