@@ -80,8 +80,8 @@ impl Profile {
             // An RPC carries at most this many entries; the log store bounds it in bytes.
             max_payload_entries: 4096,
             snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: 0,
-            purge_batch_size: 1,
+            // openraft never purges by itself: it knows neither the checkpoint nor what a lagging voter still needs.
+            max_in_snapshot_log_to_keep: u64::MAX,
             api_channel_size: Some(1024),
             notification_channel_size: Some(4096),
             state_machine_channel_size: Some(1024),
@@ -121,5 +121,12 @@ mod tests {
     fn openraft_accepts_both_profiles() {
         assert!(Profile::Metadata.config().unwrap().enable_tick);
         assert!(!Profile::Partition.config().unwrap().enable_tick);
+    }
+
+    #[test]
+    fn no_group_purges_its_log_because_a_snapshot_was_built() {
+        for profile in [Profile::Metadata, Profile::Partition] {
+            assert_eq!(profile.config().unwrap().max_in_snapshot_log_to_keep, u64::MAX);
+        }
     }
 }
