@@ -45,6 +45,10 @@ chaos-figures:
 sim *ARGS:
     cargo run --release --locked -p cluster-test --bin sim -- {{ARGS}}
 
+# Every deliberate bug against the simulator: `just mutants`, `just mutants --mutants skip-fsync`.
+mutants *ARGS="--mutants all --secs 15":
+    CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/mutants" cargo run --release --locked -p cluster-test --features mutants --bin sim -- {{ARGS}}
+
 # The WAL's figures against bare fdatasync, in one run.
 bench:
     cargo bench --locked -p raft-store

@@ -39,12 +39,24 @@ pub enum FaultKind {
     DiskFull,
     /// Bits of one broker's durable files flip while it is down.
     BitRot,
+    /// Bits of one broker's write-ahead log flip, where entries stand, while it is down.
+    WalRot,
     /// One broker comes back with an empty disk.
     Wipe,
     /// A leadership is moved.
     Transfer,
     /// A topic is created.
     CreateTopic,
+    /// A broker is struck at a vote or an election.
+    AtVote,
+    /// A broker is struck between the write of an entry and the answer.
+    AtWrite,
+    /// A broker is struck while it shortens its log.
+    AtRelease,
+    /// A broker is struck while it installs a snapshot.
+    AtInstall,
+    /// A broker is struck while it hands a leadership over.
+    AtTransfer,
 }
 
 impl FaultKind {
@@ -68,9 +80,15 @@ impl FaultKind {
         Self::WriteError,
         Self::DiskFull,
         Self::BitRot,
+        Self::WalRot,
         Self::Wipe,
         Self::Transfer,
         Self::CreateTopic,
+        Self::AtVote,
+        Self::AtWrite,
+        Self::AtRelease,
+        Self::AtInstall,
+        Self::AtTransfer,
     ];
 
     /// Its name in histories and reports.
@@ -95,9 +113,15 @@ impl FaultKind {
             Self::WriteError => "write_error",
             Self::DiskFull => "disk_full",
             Self::BitRot => "bit_rot",
+            Self::WalRot => "wal_rot",
             Self::Wipe => "wipe",
             Self::Transfer => "transfer",
             Self::CreateTopic => "create_topic",
+            Self::AtVote => "at_vote",
+            Self::AtWrite => "at_write",
+            Self::AtRelease => "at_release",
+            Self::AtInstall => "at_install",
+            Self::AtTransfer => "at_transfer",
         }
     }
 }

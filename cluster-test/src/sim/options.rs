@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::FaultKind;
 use super::logs::Logs;
 
 /// How seeds are run; equal for all seeds of a sweep.
@@ -13,6 +14,8 @@ pub struct SimConfig {
     pub secs: Duration,
     /// Sizes of cluster among which a seed chooses: 3 and 5.
     pub nodes: Vec<u32>,
+    /// Kinds of faults that come in every seed, beside those that it draws.
+    pub with: Vec<FaultKind>,
     /// False: nothing happens to the cluster.
     pub faults: bool,
     /// Keeps the lines of the trace for people.

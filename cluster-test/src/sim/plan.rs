@@ -12,6 +12,7 @@ use broker::runtime::Random;
 use super::fault::FaultKind;
 use super::load::Load;
 use super::options::SimConfig;
+use crate::invariant::LAG_MAX;
 
 /// One seed's choices.
 #[derive(Debug, Clone)]
@@ -41,6 +42,7 @@ pub struct Settings {
     wal_pool_files: u32,
     segment_bytes: u64,
     flush_interval_ms: u64,
+    wal_outstanding_max: u64,
 }
 
 /// What happens to the cluster.
@@ -65,6 +67,8 @@ impl Settings {
             wal_pool_files: pick(random, &[1, 2, 4]),
             segment_bytes: pick(random, &[64 * KIB, 256 * KIB, MIB]),
             flush_interval_ms: pick(random, &[50, 200, 1_000]),
+            // The small one makes leaders purge what followers that are away still need: they get snapshots.
+            wal_outstanding_max: pick(random, &[32 * MIB, 128 * MIB]),
         }
     }
 
@@ -75,20 +79,21 @@ impl Settings {
         storage.wal_pool_files = self.wal_pool_files;
         storage.segment_bytes = self.segment_bytes;
         storage.flush_interval_ms = self.flush_interval_ms;
-        storage.wal_outstanding_max = 128 * MIB;
+        storage.wal_outstanding_max = self.wal_outstanding_max;
         storage.reject_free_bytes = 8 * MIB;
         config.limits.tail_cache_bytes = 4 * MIB;
+        config.replica.lag_max_ms = u64::try_from(LAG_MAX.as_millis()).unwrap_or(u64::MAX);
         config.topics.default_partitions = 3;
         config.topics.default_rf = 3;
     }
 }
 
 impl FaultPlan {
-    fn draw(random: &Random, nodes: u32) -> Self {
+    fn draw(random: &Random, nodes: u32, with: &[FaultKind]) -> Self {
         let mut kinds = BTreeMap::new();
         for kind in FaultKind::ALL {
             let weight = random.range(1..6);
-            if random.range(0..100) < 40 {
+            if random.range(0..100) < 40 || with.contains(kind) {
                 kinds.insert(*kind, weight);
             }
         }
@@ -107,7 +112,7 @@ impl Plan {
         let random = Random::from_seed(seed);
         let nodes = pick(&random, &config.nodes);
         let voters = if nodes >= 5 { pick(&random, &[3, 5]) } else { 3 };
-        let mut faults = FaultPlan::draw(&random, nodes);
+        let mut faults = FaultPlan::draw(&random, nodes, &config.with);
         if !config.faults {
             faults.kinds.clear();
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use verify::check::{Expectations, Verdict, check};
-use verify::history::{Event, History, Recorder};
+use verify::history::{Event, EventKind, History, Recorder};
 use verify::workload::FinalReads;
+use wire::error_code::ErrorCode;
 
 use super::clients::{Clients, REPLICAS};
 use super::load::MACHINES;
@@ -93,12 +94,18 @@ impl Run {
             return Ok(());
         }
         let end = self.world.elapsed() + config.secs;
-        while self.world.elapsed() < end {
+        while self.world.elapsed() < end && !self.is_broken() {
             self.nemesis.poll(&mut self.world);
             self.world.step()?;
         }
+        if self.is_broken() {
+            return Ok(());
+        }
         self.nemesis.heal(&mut self.world);
         self.live()?;
+        if self.is_broken() {
+            return Ok(());
+        }
         stage.stop.cancel();
         if !self.until(END_WITHIN, || stage.ended.load(Ordering::Relaxed) == MACHINES)? {
             self.fails("the clients do not end".to_owned());
@@ -136,10 +143,19 @@ impl Run {
             if self.world.elapsed() >= end {
                 return Ok(false);
             }
+            if self.is_broken() {
+                // The seed has failed: nothing more is to be waited for.
+                return Ok(true);
+            }
             self.nemesis.tend(&mut self.world);
             self.world.step()?;
         }
         Ok(true)
+    }
+
+    /// True once an invariant was broken.
+    fn is_broken(&self) -> bool {
+        self.world.watch.broken().is_some()
     }
 
     fn fails(&mut self, what: String) {
@@ -164,7 +180,8 @@ impl Run {
     }
 
     fn finish(mut self) -> Result<Outcome> {
-        let read = self.judge_final_reads();
+        let broken = self.world.watch.broken();
+        let read = if broken.is_some() { None } else { self.judge_final_reads() };
         let Self { world, stage, nemesis, recorder, mut report } = self;
         recorder.finish()?;
         let history = recorder.take_events();
@@ -172,12 +189,16 @@ impl Run {
             world.trace.note_at(event.t, serde_json::to_string(event)?);
         }
         report.violations = nemesis.violations().to_vec();
+        report.violations.extend(broken.clone());
         // Without a final read there is a liveness failure already; what clients saw is judged all the same.
         let replicas = if read.is_some() { REPLICAS } else { 0 };
         let expectations = Expectations { replicas, ..Expectations::default() };
         let joined = History::from_events(vec![(format!("seed-{}", report.seed), history.clone())])?;
-        let verdict = check(&joined, &expectations);
-        report.violations.extend(told(&verdict));
+        // A run that ended in the middle of everything proves nothing more.
+        if broken.is_none() {
+            report.violations.extend(told(&check(&joined, &expectations)));
+            report.violations.extend(out_of_range(&history));
+        }
         for violation in &report.violations {
             world.trace.note(format_args!("violation: {violation}"));
         }
@@ -203,6 +224,16 @@ fn told(verdict: &Verdict) -> Vec<String> {
         }
     }
     told
+}
+
+/// Nothing is ever removed here, and nobody asks for more than somebody has read: no offset is out of range.
+fn out_of_range(history: &[Event]) -> Option<String> {
+    let lie = history.iter().find(|event| match &event.kind {
+        EventKind::Fail { err, .. } => *err == ErrorCode::OffsetOutOfRange.name(),
+        _ => false,
+    })?;
+    let at = Duration::from_nanos(lie.t);
+    Some(format!("false-out-of-range: worker {} was told so at {at:?}, of an offset that is there", lie.w))
 }
 
 /// Time of a processor that this process has used.

@@ -15,6 +15,7 @@ use super::device;
 use super::net::SimNet;
 use super::plan::Plan;
 use super::trace::{SimClock, Trace};
+use super::watch::Watch;
 
 /// Wall clock of a machine without skew at the begin of the simulation. Unit: ms since the Unix epoch.
 const EPOCH_MS: i64 = 1_767_225_600_000;
@@ -71,9 +72,16 @@ pub struct Station {
     pub disk: FaultyDisk,
     skew_ms: Arc<AtomicI64>,
     life: Mutex<Life>,
-    plan: Arc<Plan>,
-    clock: SimClock,
-    trace: Trace,
+    around: Surroundings,
+}
+
+/// What all machines share.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    pub(super) plan: Arc<Plan>,
+    pub(super) clock: SimClock,
+    pub(super) trace: Trace,
+    pub(super) watch: Watch,
 }
 
 /// Name of a broker in the simulated network.
@@ -94,8 +102,8 @@ pub(super) fn wall_ms(clock: &SimClock) -> i64 {
 }
 
 impl Station {
-    pub(super) fn new(id: u32, plan: Arc<Plan>, clock: SimClock, trace: Trace) -> Arc<Self> {
-        let seed = plan.derive(0xD15C, u64::from(id));
+    pub(super) fn new(id: u32, around: Surroundings) -> Arc<Self> {
+        let seed = around.plan.derive(0xD15C, u64::from(id));
         let life = Life {
             number: 0,
             phase: Phase::Down,
@@ -109,9 +117,7 @@ impl Station {
             disk: FaultyDisk::new(seed),
             skew_ms: Arc::default(),
             life: Mutex::new(life),
-            plan,
-            clock,
-            trace,
+            around,
         })
     }
 
@@ -165,7 +171,7 @@ impl Station {
     }
 
     fn wall_clock(&self) -> Clock {
-        let (clock, skew) = (self.clock.clone(), self.skew_ms.clone());
+        let (clock, skew) = (self.around.clock.clone(), self.skew_ms.clone());
         Clock::simulated(move || wall_ms(&clock) + skew.load(Ordering::Relaxed))
     }
 
@@ -173,9 +179,9 @@ impl Station {
         let mut config = BrokerConfig::default();
         config.node.id = self.id;
         config.cluster.seeds =
-            (1..=self.plan.nodes).map(|id| format!("{}:{PEER_PORT}", name_of(id))).collect();
-        config.cluster.bootstrap_expect = Some(self.plan.nodes);
-        config.cluster.metadata_voters = self.plan.metadata_voters;
+            (1..=self.around.plan.nodes).map(|id| format!("{}:{PEER_PORT}", name_of(id))).collect();
+        config.cluster.bootstrap_expect = Some(self.around.plan.nodes);
+        config.cluster.metadata_voters = self.around.plan.metadata_voters;
         let listen = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         config.grpc.addr = listen(GRPC_PORT);
         config.http.addr = listen(HTTP_PORT);
@@ -184,7 +190,7 @@ impl Station {
         config.http.advertise = format!("{}:{HTTP_PORT}", self.name);
         config.peer.advertise = format!("{}:{PEER_PORT}", self.name);
         config.storage.data_dir = "/data".into();
-        self.plan.settings.apply(&mut config);
+        self.around.plan.settings.apply(&mut config);
         config
     }
 
@@ -198,21 +204,21 @@ impl Station {
             life.stop = CancellationToken::new();
             (life.number, life.stop.clone())
         };
-        self.trace.note(format_args!("{} starts, life {number}", self.name));
+        self.around.trace.note(format_args!("{} starts, life {number}", self.name));
         let exit = self.run(number, stop).await;
-        self.trace.note(format_args!("{} ends: {exit:?}", self.name));
+        self.around.trace.note(format_args!("{} ends: {exit:?}", self.name));
         self.life().phase = Phase::Ended(exit);
         Ok(())
     }
 
     async fn run(&self, number: u64, stop: CancellationToken) -> Exit {
         let fatal = Fatal::new();
-        let seed = self.plan.derive(u64::from(self.id), number);
+        let seed = self.around.plan.derive(u64::from(self.id), number);
         let device = Tasks::root(fatal.clone());
         let latency = Random::from_seed(seed ^ 0x10);
         let seams = Seams {
             disk: Arc::new(self.disk.clone()),
-            io: device::io(device, self.disk.clone(), latency, self.plan.device_ms),
+            io: device::io(device, self.disk.clone(), latency, self.around.plan.device_ms),
             net: Arc::new(SimNet),
             clock: self.wall_clock(),
             random: Random::from_seed(seed),
@@ -220,6 +226,7 @@ impl Station {
             fatal: fatal.clone(),
             wal: WalDriver::Task,
             keyed: KeyedKind::Memory,
+            probe: self.around.watch.probe(self.id, number, self.disk.clone()),
         };
         let node = tokio::select! {
             biased;
@@ -230,7 +237,7 @@ impl Station {
             },
         };
         self.life().phase = Phase::Running;
-        self.trace.note(format_args!("{} listens", self.name));
+        self.around.trace.note(format_args!("{} listens", self.name));
         tokio::select! {
             biased;
             reason = fatal.stopped() => return Exit::Fatal(reason),

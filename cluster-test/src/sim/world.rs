@@ -7,8 +7,9 @@ use anyhow::{Result, anyhow};
 use broker::runtime::set_raft_seed;
 
 use super::plan::Plan;
-use super::station::{Phase, Station};
+use super::station::{Phase, Station, Surroundings};
 use super::trace::{SimClock, Trace};
+use super::watch::Watch;
 
 /// Latency of a healthy link. Unit: simulated. At least one millisecond, so that nothing arrives before it was sent:
 /// within a tick one machine runs after the other.
@@ -40,6 +41,8 @@ pub struct World {
     pub clock: SimClock,
     /// What happened.
     pub trace: Trace,
+    /// What all brokers tell from inside.
+    pub watch: Watch,
 }
 
 impl std::fmt::Debug for World {
@@ -66,13 +69,19 @@ impl World {
             .build();
         let clock = SimClock::default();
         let trace = Trace::new(clock.clone(), keep_trace);
-        let stations: Vec<_> =
-            (1..=plan.nodes).map(|id| Station::new(id, plan.clone(), clock.clone(), trace.clone())).collect();
+        let watch = Watch::new(clock.clone(), trace.clone());
+        let surroundings = Surroundings {
+            plan: plan.clone(),
+            clock: clock.clone(),
+            trace: trace.clone(),
+            watch: watch.clone(),
+        };
+        let stations: Vec<_> = (1..=plan.nodes).map(|id| Station::new(id, surroundings.clone())).collect();
         for station in &stations {
             let machine = station.clone();
             sim.host(station.name.as_str(), move || machine.clone().live());
         }
-        Self { sim, stations, clients: Vec::new(), plan, clock, trace }
+        Self { sim, stations, clients: Vec::new(), plan, clock, trace, watch }
     }
 
     /// Adds a machine without a broker, for clients.

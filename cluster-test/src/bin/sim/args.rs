@@ -4,6 +4,13 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::Parser;
+use cluster_test::sim::FaultKind;
+use disk::mutant::Description;
+
+use super::mutants;
+
+/// What to do for a build that carries deliberate bugs.
+pub(crate) const NO_MUTANTS: &str = "this build carries no deliberate bugs: build one that does with\n  cargo run --release -p cluster-test --features mutants --bin sim -- --mutants all";
 
 /// Simulates whole clusters - real brokers, real clients - on simulated time, network and disks, under faults.
 ///
@@ -25,6 +32,18 @@ pub(crate) struct Args {
     /// Runs each of the seeds A to B-1 in two processes and compares their traces.
     #[arg(long, value_name = "A..B", value_parser = range)]
     determinism: Option<Range<u64>>,
+    /// Lets each of these deliberate bugs, or all, run through seeds until one finds it. Needs the feature `mutants`.
+    #[arg(long, value_name = "all|NAME,…", value_delimiter = ',')]
+    mutants: Vec<String>,
+    /// Seeds after which a mutant counts as not found.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_seeds: u64,
+    /// Replays a seed with a deliberate bug. Needs the feature `mutants`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mutant: Option<String>,
+    /// Kinds of faults that come in every seed, beside those that it draws.
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
+    pub(crate) with: Vec<FaultKind>,
     /// Runs one seed in this process and prints its report; what the others are made of.
     #[arg(long, value_name = "SEED", hide = true, value_parser = seed)]
     one: Option<u64>,
@@ -59,12 +78,20 @@ pub(crate) enum Mode {
     Determinism(Range<u64>),
     /// Runs each seed once.
     Sweep(Range<u64>),
+    /// Runs seeds with each of these bugs.
+    Mutants(Vec<&'static Description>),
 }
 
 impl Args {
     /// The one mode that was asked for.
-    pub(crate) fn mode(&self) -> Result<Mode, &'static str> {
+    pub(crate) fn mode(&self) -> Result<Mode, String> {
+        let bugged = !self.mutants.is_empty() || self.mutant.is_some();
+        if bugged && !cfg!(feature = "mutants") {
+            return Err(NO_MUTANTS.to_owned());
+        }
+        let hunted = (!self.mutants.is_empty()).then(|| mutants::named(&self.mutants)).transpose()?;
         let modes = [
+            hunted.map(Mode::Mutants),
             self.seeds.clone().map(Mode::Sweep),
             self.replay.map(Mode::Replay),
             self.determinism.clone().map(Mode::Determinism),
@@ -73,7 +100,7 @@ impl Args {
         let mut modes = modes.into_iter().flatten();
         match (modes.next(), modes.next()) {
             (Some(mode), None) => Ok(mode),
-            _ => Err("give one of --seeds A..B, --replay SEED, --determinism A..B"),
+            _ => Err("give one of --seeds A..B, --replay SEED, --determinism A..B, --mutants all".to_owned()),
         }
     }
 
@@ -81,6 +108,16 @@ impl Args {
     pub(crate) fn nodes_text(&self) -> String {
         self.nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
     }
+}
+
+/// Kinds of faults as they are given.
+pub(crate) fn names(kinds: &[FaultKind]) -> String {
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
+}
+
+fn kind(text: &str) -> Result<FaultKind, String> {
+    let found = FaultKind::ALL.iter().find(|kind| kind.name() == text).copied();
+    found.ok_or_else(|| format!("no such kind of fault; known are {}", names(FaultKind::ALL)))
 }
 
 fn seed(text: &str) -> Result<u64, String> {
@@ -115,7 +152,7 @@ mod tests {
                 assert_eq!(error.exit_code(), 2);
                 error.to_string()
             }
-            Ok(args) => args.mode().expect_err("it makes no sense").to_owned(),
+            Ok(args) => args.mode().expect_err("it makes no sense"),
         }
     }
 
@@ -133,11 +170,24 @@ mod tests {
             (&["--seeds", "0..1", "--secs", "0"], "0 is not in"),
             (&["--seeds", "0..1", "--jobs", "0"], "0 is not in"),
             (&["--seeds", "0..1", "--replay", "1"], "give one of"),
+            (&["--seeds", "0..1", "--with", "rain"], "no such kind of fault; known are kill,"),
             (&[], "give one of"),
         ] {
             let told = refused(line);
             assert!(told.contains(reason), "{line:?}: {told}");
         }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[test]
+    fn a_build_without_mutants_says_how_to_get_one() {
+        assert!(refused(&["--mutants", "all"]).contains("--features mutants"));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn an_unknown_mutant_is_refused() {
+        assert!(refused(&["--mutants", "skip"]).contains("there is no mutant"));
     }
 
     #[test]

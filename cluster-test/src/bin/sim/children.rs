@@ -5,20 +5,37 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
-use cluster_test::sim::SeedReport;
+use cluster_test::sim::{FaultKind, SeedReport};
 
-use super::args::Args;
+use super::args::{Args, names};
 
 /// Last lines of a process that ended without a report.
 const LAST_WORDS: usize = 8;
 
+/// A run in a process of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Task<'a> {
+    /// The seed.
+    pub(crate) seed: u64,
+    /// The deliberate bug that the process carries.
+    pub(crate) mutant: Option<&'static str>,
+    /// Kinds of faults that come whatever the seed draws.
+    pub(crate) with: &'a [FaultKind],
+}
+
 /// Runs a seed in a fresh process.
-pub(crate) fn apart(args: &Args, seed: u64) -> Result<SeedReport> {
+pub(crate) fn apart(args: &Args, task: &Task<'_>) -> Result<SeedReport> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--one", &seed.to_string(), "--secs", &args.secs.to_string()]);
+    command.args(["--one", &task.seed.to_string(), "--secs", &args.secs.to_string()]);
     command.args(["--nodes", &args.nodes_text(), "--patience", &args.patience.to_string()]);
     if args.no_faults {
         command.arg("--no-faults");
+    }
+    if !task.with.is_empty() {
+        command.args(["--with", &names(task.with)]);
+    }
+    if let Some(mutant) = task.mutant {
+        command.args(["--mutant", mutant]);
     }
     if let Some(directory) = &args.keep {
         command.arg("--keep").arg(directory);
@@ -36,18 +53,18 @@ pub(crate) fn apart(args: &Args, seed: u64) -> Result<SeedReport> {
     }
 }
 
-/// Runs seeds, several at a time, and hands each report over.
-pub(crate) fn each(args: &Args, seeds: Range<u64>, judge: impl Fn(u64, Result<SeedReport>) + Sync) {
-    let next = AtomicU64::new(seeds.start);
+/// Does something for each number, for several at a time.
+pub(crate) fn each(args: &Args, numbers: Range<u64>, work: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(numbers.start);
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
                         return;
                     }
-                    judge(seed, apart(args, seed));
+                    work(number);
                 }
             });
         }

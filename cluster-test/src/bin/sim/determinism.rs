@@ -6,15 +6,16 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Result;
 
 use super::args::Args;
-use super::children::{apart, each};
+use super::children::{Task, apart, each};
 use super::tell::{print, say};
 
 /// Runs each seed in two processes; true if both always saw the same.
 pub(crate) fn run(args: &Args, seeds: Range<u64>) -> Result<bool> {
     let differ = Mutex::new(Vec::new());
     let count = seeds.end - seeds.start;
-    each(args, seeds, |seed, first| {
-        let same = match (first, apart(args, seed)) {
+    each(args, seeds, |seed| {
+        let task = Task { seed, mutant: None, with: &args.with };
+        let same = match (apart(args, &task), apart(args, &task)) {
             (Ok(a), Ok(b)) if a.hash == b.hash => true,
             (Ok(a), Ok(b)) => {
                 say(&format!(

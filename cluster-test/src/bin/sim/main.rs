@@ -3,6 +3,7 @@
 mod args;
 mod children;
 mod determinism;
+mod mutants;
 mod one;
 mod sweep;
 mod tell;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Mode::Replay(seed) => one::run(&args, seed, true),
         Mode::Determinism(seeds) => determinism::run(&args, seeds),
         Mode::Sweep(seeds) => sweep::run(&args, seeds),
+        Mode::Mutants(named) => mutants::run(&args, &named),
     };
     match clean {
         Ok(true) => ExitCode::SUCCESS,

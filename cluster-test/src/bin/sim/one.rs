@@ -20,12 +20,16 @@ pub(crate) fn run(args: &Args, seed: u64, replay: bool) -> Result<bool> {
     if !replay {
         obey_parent(args.patience);
     }
+    if let Some(name) = &args.mutant {
+        carry(name)?;
+    }
     let logs = match std::env::var("RUST_LOG") {
         Ok(level) if replay => Logs::install(&level)?,
         _ => Logs::default(),
     };
     let config = SimConfig {
         secs: Duration::from_secs(args.secs),
+        with: args.with.clone(),
         nodes: args.nodes.clone(),
         faults: !args.no_faults,
         keep_trace: replay,
@@ -47,6 +51,18 @@ pub(crate) fn run(args: &Args, seed: u64, replay: bool) -> Result<bool> {
     }
     print(&serde_json::to_string(report)?);
     Ok(report.is_clean())
+}
+
+/// Makes this process carry a deliberate bug.
+#[cfg(feature = "mutants")]
+fn carry(name: &str) -> Result<()> {
+    disk::mutant::choose(name)?;
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn carry(_: &str) -> Result<()> {
+    anyhow::bail!(super::args::NO_MUTANTS)
 }
 
 /// Dies with the parent, and by itself when a seed hangs: a simulation that spins cannot be asked to stop.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::args::Args;
-use super::children::each;
+use super::children::{Task, apart, each};
 use super::tell::{print, say, tell};
 
 /// Between two lines about how far a sweep is.
@@ -88,7 +88,8 @@ impl Teller {
 /// Runs each seed once; true if nothing was found.
 pub(crate) fn run(args: &Args, seeds: Range<u64>) -> Result<bool> {
     let state = Mutex::new((Sum::default(), Teller::new(seeds.end - seeds.start)));
-    each(args, seeds, |seed, outcome| {
+    each(args, seeds, |seed| {
+        let outcome = apart(args, &Task { seed, mutant: None, with: &args.with });
         let report = outcome.unwrap_or_else(|error| SeedReport {
             seed,
             violations: vec![format!("{error:#}")],

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use cluster_test::harness::commit;
 use cluster_test::sim::SeedReport;
 
-use super::args::Args;
+use super::args::{Args, names};
 
 /// Says what a seed found, and how to see it again.
 pub(crate) fn tell(args: &Args, report: &SeedReport) {
@@ -15,9 +15,17 @@ pub(crate) fn tell(args: &Args, report: &SeedReport) {
     for finding in report.violations.iter().chain(&report.liveness_failures) {
         say(&format!("seed {}, commit {}: {finding}", report.seed, commit()));
     }
-    let quiet = if args.no_faults { " --no-faults" } else { "" };
+    let mut more = if args.no_faults { " --no-faults".to_owned() } else { String::new() };
+    if !args.with.is_empty() {
+        more.push_str(&format!(" --with {}", names(&args.with)));
+    }
+    let mut feature = "";
+    if let Some(mutant) = &args.mutant {
+        feature = " --features mutants";
+        more.push_str(&format!(" --mutant {mutant}"));
+    }
     say(&format!(
-        "replay: cargo run --release -p cluster-test --bin sim -- --replay {} --secs {} --nodes {}{quiet}",
+        "replay: cargo run --release -p cluster-test{feature} --bin sim -- --replay {} --secs {} --nodes {}{more}",
         report.seed,
         args.secs,
         args.nodes_text()

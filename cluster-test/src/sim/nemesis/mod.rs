@@ -4,6 +4,7 @@
 //! broker only, the plan's victim; everything else may strike any number. [`Nemesis::heal`] undoes all of it, latencies
 //! and planned disk errors included, and starts every broker.
 
+mod aimed;
 mod machine;
 mod network;
 mod storage;
@@ -128,6 +129,7 @@ impl Nemesis {
 
     /// As [`Nemesis::poll`] without new faults.
     pub fn tend(&mut self, world: &mut World) {
+        self.finish_strikes(world);
         while let Some(entry) = self.undo.first_entry() {
             if entry.key().0 > world.elapsed() {
                 break;
@@ -144,6 +146,8 @@ impl Nemesis {
 
     /// Ends all faults and starts every broker.
     pub fn heal(&mut self, world: &mut World) {
+        world.watch.disarm();
+        self.finish_strikes(world);
         while let Some(((_, _), undo)) = self.undo.pop_first() {
             self.end(world, undo);
         }
@@ -191,6 +195,7 @@ impl Nemesis {
             FaultKind::WriteError => self.write_error(world),
             FaultKind::DiskFull => self.disk_full(world),
             FaultKind::BitRot => self.bit_rot(world),
+            FaultKind::WalRot => self.wal_rot(world),
             FaultKind::Wipe => self.wipe(world),
             FaultKind::Transfer => {
                 let to = u32::try_from(self.random.range(1..u64::from(world.plan.nodes) + 1)).unwrap_or(1);
@@ -199,6 +204,11 @@ impl Nemesis {
                 self.operator.ask(Job::Transfer { partition, to })
             }
             FaultKind::CreateTopic => self.operator.ask(Job::CreateTopic),
+            FaultKind::AtVote
+            | FaultKind::AtWrite
+            | FaultKind::AtRelease
+            | FaultKind::AtInstall
+            | FaultKind::AtTransfer => self.aim(world, kind),
         }
         .unwrap_or_else(Answer::skipped)
     }
@@ -275,7 +285,7 @@ impl Nemesis {
         world.crash(station, how);
         if matches!(exit, Exit::Refused(_)) && self.rotten && station.id == self.plan.victim {
             // What an operator does with a broker whose own files keep it from starting.
-            storage::empty(station);
+            storage::empty(world, station);
             world.trace.note(format_args!("{} gets an empty disk", station.name));
         }
         if !self.starting.contains(&station.id) {

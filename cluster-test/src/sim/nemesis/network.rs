@@ -13,7 +13,7 @@ const CUT_MS: std::ops::Range<u64> = 200..8_000;
 
 impl Nemesis {
     /// All other machines; with clients or without.
-    fn others(world: &World, name: &str, clients: bool) -> Vec<String> {
+    pub(super) fn others(world: &World, name: &str, clients: bool) -> Vec<String> {
         let brokers = world.stations.iter().map(|station| station.name.clone());
         let clients = world.clients.iter().filter(|_| clients).cloned();
         brokers.chain(clients).filter(|other| other != name).collect()
@@ -23,11 +23,11 @@ impl Nemesis {
         self.random.range(0..2) == 0
     }
 
-    fn free_network(&self) -> Result<(), String> {
+    pub(super) fn free_network(&self) -> Result<(), String> {
         if self.network_busy { Err("links are cut or held already".to_owned()) } else { Ok(()) }
     }
 
-    fn cut(&mut self, world: &World, links: Links) -> String {
+    pub(super) fn cut(&mut self, world: &World, links: Links) -> String {
         for (from, to) in &links {
             world.cut(from, to);
         }
@@ -117,7 +117,7 @@ impl Nemesis {
 }
 
 /// Every link between two groups, in both directions.
-fn both_ways(left: &[String], right: &[String]) -> Links {
+pub(super) fn both_ways(left: &[String], right: &[String]) -> Links {
     let pairs = left.iter().flat_map(|a| right.iter().map(move |b| (a.clone(), b.clone())));
     pairs.flat_map(|(a, b)| [(a.clone(), b.clone()), (b, a)]).collect()
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use disk::Disk;
+use disk::{Disk, OpenOptions};
+use raft_store::layout;
 
 use super::super::station::{Phase, Station};
 use super::super::world::{Crash, World};
@@ -15,6 +16,8 @@ type Struck = Result<Answer, String>;
 const CAPACITY: u64 = 1 << 40;
 /// Where brokers keep their data.
 const ROOT: &str = "/data";
+/// Bytes before the first frame of a file of the write-ahead log.
+const WAL_HEAD: u64 = 4_096;
 
 impl Nemesis {
     pub(super) fn slow_disk(&mut self, world: &World) -> Struck {
@@ -55,6 +58,24 @@ impl Nemesis {
         let station = world.station(self.plan.victim);
         self.take_down(world, &station)?;
         let files = files_below(&station, Path::new(ROOT));
+        Ok(self.flip(world, &station, &files))
+    }
+
+    /// As [`Nemesis::bit_rot`], where it hurts most: in what was written to the write-ahead log lately.
+    pub(super) fn wal_rot(&mut self, world: &mut World) -> Struck {
+        let station = world.station(self.plan.victim);
+        let newest = world.watch.wal_file(station.id).ok_or("nothing was written yet")?;
+        self.take_down(world, &station)?;
+        let path = layout::wal_file(Path::new(ROOT), newest);
+        let Some(written) = written(&station, &path).filter(|written| *written > WAL_HEAD) else {
+            self.later(world, 50..1_000, Undo::Start(station.id));
+            return Ok(Answer::skipped("the newest file is gone"));
+        };
+        Ok(self.flip(world, &station, &[(path, written)]))
+    }
+
+    /// Flips some bits in files with these lengths of a broker that is down.
+    fn flip(&mut self, world: &World, station: &Station, files: &[(PathBuf, u64)]) -> Answer {
         let mut struck = Vec::new();
         for _ in 0..self.random.range(1..4) {
             let at = usize::try_from(self.random.range(0..files.len() as u64)).unwrap_or(0);
@@ -66,14 +87,15 @@ impl Nemesis {
             }
         }
         self.rotten = true;
+        world.watch.rotted(station.id);
         self.later(world, 50..1_000, Undo::Start(station.id));
-        Ok(Answer::installed(&station.name, struck.join(" ")))
+        Answer::installed(&station.name, struck.join(" "))
     }
 
     pub(super) fn wipe(&mut self, world: &mut World) -> Struck {
         let station = world.station(self.plan.victim);
         self.take_down(world, &station)?;
-        empty(&station);
+        empty(world, &station);
         self.later(world, 50..1_000, Undo::Start(station.id));
         Ok(Answer::installed(&station.name, ""))
     }
@@ -105,10 +127,20 @@ pub(super) fn free(station: &Station) {
 }
 
 /// Removes everything from a disk.
-pub(super) fn empty(station: &Station) {
+pub(super) fn empty(world: &World, station: &Station) {
     // The disk is healthy and nobody uses it: neither can fail.
     let _ = station.disk.remove_dir_all(Path::new(ROOT));
     let _ = station.disk.sync_dir(Path::new("/"));
+    world.watch.wiped(station.id);
+}
+
+/// Length of what was written to a file that was made of zeros.
+fn written(station: &Station, path: &Path) -> Option<u64> {
+    let file = station.disk.open(path, OpenOptions::default()).ok()?;
+    let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
+    let read = file.read_at(&mut bytes, 0).ok()?;
+    let last = bytes.get(..read)?.iter().rposition(|byte| *byte != 0)?;
+    u64::try_from(last + 1).ok()
 }
 
 /// Files that are not empty, with their lengths, sorted by name.
