@@ -66,8 +66,10 @@ fn recovered(logs: &Logs, log: &Log, seen: &Sighting<'_>, event: &WalEvent) -> R
     let writes = logs.brokers.get(&seen.broker).map_or(0, |broker| broker.writes);
     let old_enough = |write: u64| seen.sound || write + TAIL_WRITES <= writes;
     entries_are_kept(log, *purged, entries, old_enough).map_err(|what| format!("{of} {what}"))?;
-    if seen.sound && index(*committed) < index(log.committed_durable) {
-        let known = log.committed_durable;
+    // A leader may know an entry to be committed that its own disk does not have yet; a restart forgets both.
+    let had = log.disk.last_key_value().map(|(index, _)| *index).max(index(log.purged));
+    let known = index(log.committed_durable).min(had);
+    if seen.sound && index(*committed) < known {
         return Err(format!("{of} knew {known:?} to be committed, and after a restart {committed:?}"));
     }
     if seen.sound && index(*applied) < index(log.mark) && of.group != 0 {
@@ -155,6 +157,24 @@ mod tests {
         story.restart();
         let entries = [(1, 1, 7), (1, 2, 7)];
         story.breaks(1, recovered(1, Some(vote(4, 2, false)), &entries), "had voted");
+    }
+
+    #[test]
+    fn a_forgotten_commit_is_found_and_one_ahead_of_the_disk_is_not() {
+        let committed = |index| WalEvent::CommittedDurable {
+            of: Story::replica(1),
+            upto: LogPosition { term: 1, index },
+        };
+        let entries = [(1, 1, 7), (1, 2, 7)];
+        let mut story = story();
+        story.holds(1, ProbeEvent::Wal(committed(2)));
+        story.restart();
+        story.breaks(1, recovered(1, None, &entries), "knew Some(2) to be committed");
+        let mut story = Story::of(DurableKept::default());
+        story.holds(1, Story::appended(1, (1, 1), 7));
+        story.holds(1, ProbeEvent::Wal(committed(1)));
+        story.restart();
+        story.holds(1, recovered(1, None, &[]));
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(super) struct Story {
     sound: bool,
 }
 
+/// A replica with its applied and its purged position, each as term and index.
+type Mark = (u64, (u64, u64), Option<(u64, u64)>);
+
 pub(super) fn at((term, index): (u64, u64)) -> LogPosition {
     LogPosition { term, index }
 }
@@ -80,9 +83,9 @@ impl Story {
         ProbeEvent::Applied { of: Self::replica(replica), position: at(position), end }
     }
 
-    /// A checkpoint with the replica, its applied and its purged position.
-    pub(super) fn checkpoint(marks: &[(u64, (u64, u64), Option<(u64, u64)>)]) -> ProbeEvent {
-        let mark = |(replica, applied, purged): &(u64, (u64, u64), Option<(u64, u64)>)| CheckpointMark {
+    /// A checkpoint that says this of replicas.
+    pub(super) fn checkpoint(marks: &[Mark]) -> ProbeEvent {
+        let mark = |(replica, applied, purged): &Mark| CheckpointMark {
             of: Self::replica(*replica),
             vote: None,
             purged: purged.map(at),

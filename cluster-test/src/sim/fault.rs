@@ -57,6 +57,8 @@ pub enum FaultKind {
     AtInstall,
     /// A broker is struck while it hands a leadership over.
     AtTransfer,
+    /// A broker is struck right after it created a replica.
+    AtCreate,
 }
 
 impl FaultKind {
@@ -89,6 +91,7 @@ impl FaultKind {
         Self::AtRelease,
         Self::AtInstall,
         Self::AtTransfer,
+        Self::AtCreate,
     ];
 
     /// Its name in histories and reports.
@@ -122,6 +125,7 @@ impl FaultKind {
             Self::AtRelease => "at_release",
             Self::AtInstall => "at_install",
             Self::AtTransfer => "at_transfer",
+            Self::AtCreate => "at_create",
         }
     }
 }

@@ -22,6 +22,10 @@ pub(super) enum Moment {
     Applied,
     /// It removed entries of a leader that was overthrown.
     Truncated,
+    /// The first entry after such a removal is durable.
+    Overwritten,
+    /// It created a replica's log.
+    Created,
     /// It wrote a checkpoint.
     Checkpointed,
     /// It purged its log.
@@ -42,18 +46,15 @@ impl Moment {
         match self {
             Self::Voted | Self::Voting | Self::Elected => FaultKind::AtVote,
             Self::Written | Self::Committed | Self::Applied => FaultKind::AtWrite,
-            Self::Truncated | Self::Checkpointed | Self::Purged => FaultKind::AtRelease,
+            Self::Truncated | Self::Overwritten | Self::Checkpointed | Self::Purged => FaultKind::AtRelease,
+            Self::Created => FaultKind::AtCreate,
             Self::Installing | Self::Installed => FaultKind::AtInstall,
             Self::HandingOver | Self::HandedOver => FaultKind::AtTransfer,
         }
     }
 
-    /// True if the event is this moment.
-    pub(super) fn is(self, event: &ProbeEvent) -> bool {
-        Self::of(event) == Some(self)
-    }
-
-    fn of(event: &ProbeEvent) -> Option<Self> {
+    /// The moment that an event is, if it is one.
+    pub(super) fn of(event: &ProbeEvent) -> Option<Self> {
         Some(match event {
             ProbeEvent::Voted { .. } => Self::Voted,
             ProbeEvent::Leads { .. } => Self::Elected,
@@ -67,6 +68,7 @@ impl Moment {
                 WalEvent::EntryDurable { .. } => Self::Written,
                 WalEvent::Committed { .. } => Self::Committed,
                 WalEvent::Truncated { .. } => Self::Truncated,
+                WalEvent::Created { .. } => Self::Created,
                 WalEvent::Checkpoint { .. } => Self::Checkpointed,
                 WalEvent::Purged { .. } => Self::Purged,
                 _ => return None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use broker::runtime::{Probe, ProbeEvent};
 use disk::faulty::FaultyDisk;
-use raft_store::WalEvent;
+use raft_store::{GroupReplica, WalEvent};
 
 use super::moment::Moment;
 use super::trace::{SimClock, Trace};
@@ -21,6 +21,8 @@ pub(super) enum Strike {
     Power,
     /// It is cut off from the other brokers; clients reach it.
     Cut,
+    /// It is cut off from the other brokers, and all clients with it.
+    CutWithClients,
 }
 
 /// Waits for a moment.
@@ -60,6 +62,8 @@ struct State {
     rotten: BTreeSet<u32>,
     /// The file of the newest durable entry, by broker.
     wal_files: BTreeMap<u32, u64>,
+    /// Replicas whose last removal of entries no durable entry followed.
+    cut: BTreeSet<GroupReplica>,
     traps: Vec<Trap>,
     sprung: Vec<Sprung>,
 }
@@ -94,7 +98,7 @@ impl Watch {
             self.0.trace.note(format_args!("broker-{broker} {event:?}"));
         }
         let Some(sprung) = state.spring(broker, event) else { return };
-        if sprung.trap.strike != Strike::Cut {
+        if matches!(sprung.trap.strike, Strike::Kill | Strike::Power) {
             // At this very moment: nothing that the broker writes from now on exists.
             disk.power_off();
         }
@@ -150,9 +154,10 @@ impl State {
         if !self.sprung.is_empty() {
             return None;
         }
+        let moments = [Moment::of(event), self.overwritten(event)];
         let mut ripe = None;
         for (at, trap) in self.traps.iter_mut().enumerate() {
-            if !trap.moment.is(event) {
+            if !moments.contains(&Some(trap.moment)) {
                 continue;
             }
             match trap.passes.checked_sub(1) {
@@ -162,6 +167,20 @@ impl State {
         }
         let trap = self.traps.remove(ripe?);
         Some(Sprung { broker, trap, event: format!("{event:?}") })
+    }
+
+    /// The moment that no single event shows.
+    fn overwritten(&mut self, event: &ProbeEvent) -> Option<Moment> {
+        match event {
+            ProbeEvent::Wal(WalEvent::Truncated { of, .. }) => {
+                self.cut.insert(*of);
+                None
+            }
+            ProbeEvent::Wal(WalEvent::EntryDurable { of, .. }) => {
+                self.cut.remove(of).then_some(Moment::Overwritten)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -181,8 +200,6 @@ fn is_rare(event: &ProbeEvent) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use raft_store::GroupReplica;
-
     use super::*;
 
     #[test]

@@ -53,22 +53,24 @@ pub(crate) fn named(names: &[String]) -> Result<Vec<&'static Description>, Strin
 /// Kinds of faults without which a mutant has no occasion; they come in each of its seeds beside what the seed draws.
 fn occasions(mutant: Mutant) -> Vec<FaultKind> {
     match mutant {
-        Mutant::AckBeforeFsync | Mutant::SkipFsync => vec![FaultKind::PowerOne, FaultKind::AtWrite],
+        Mutant::AckBeforeFsync | Mutant::SkipFsync => {
+            vec![FaultKind::PowerOne, FaultKind::PowerAll, FaultKind::AtWrite]
+        }
         Mutant::VoteNotPersisted | Mutant::ResumeAsLeader => vec![FaultKind::Kill, FaultKind::AtVote],
         Mutant::TruncateNotPersisted => vec![FaultKind::Isolate, FaultKind::AtWrite, FaultKind::AtRelease],
         Mutant::BadCrcAccepted | Mutant::DamageAsTornTail => vec![FaultKind::WalRot],
-        Mutant::FsyncErrorRetried => vec![FaultKind::FsyncError, FaultKind::PowerOne],
+        Mutant::FsyncErrorRetried => vec![FaultKind::FsyncError, FaultKind::PowerOne, FaultKind::PowerAll],
         Mutant::InstallWithoutCheckpoint => vec![FaultKind::Wipe, FaultKind::AtInstall],
         Mutant::ReplicaIdReused => vec![FaultKind::Wipe],
         Mutant::StaleLeaderReads => vec![FaultKind::Isolate, FaultKind::AtVote],
         Mutant::IsrIgnoresLag => vec![FaultKind::Isolate, FaultKind::Hold],
         Mutant::UnknownToldAsFailure | Mutant::HighWatermarkFromAppend => {
-            vec![FaultKind::OneWay, FaultKind::Isolate]
+            vec![FaultKind::AtWrite, FaultKind::Isolate]
         }
         Mutant::DuplicatesAfterFailover | Mutant::SequenceGapAccepted => {
             vec![FaultKind::AtWrite, FaultKind::Isolate, FaultKind::Kill]
         }
-        Mutant::OrphanDeleted => vec![FaultKind::PowerAll, FaultKind::CreateTopic],
+        Mutant::OrphanDeleted => vec![FaultKind::AtCreate, FaultKind::CreateTopic],
         _ => vec![FaultKind::Kill, FaultKind::PowerOne],
     }
 }

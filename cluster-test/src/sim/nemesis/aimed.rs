@@ -9,6 +9,9 @@ use super::network::both_ways;
 use super::{Answer, Nemesis, Undo};
 use crate::sim::FaultKind;
 
+/// What may happen; power cuts twice as often as the others.
+const STRIKES: &[Strike] = &[Strike::Kill, Strike::Power, Strike::Power, Strike::Cut, Strike::CutWithClients];
+
 type Struck = Result<Answer, String>;
 
 /// Traps that wait at one time: a moment that never comes must not keep the others out.
@@ -28,12 +31,15 @@ impl Nemesis {
             FaultKind::AtWrite => {
                 (&[Moment::Written, Moment::Committed, Moment::Applied], PASSES_OF_ENTRIES_MAX)
             }
-            FaultKind::AtRelease => (&[Moment::Checkpointed, Moment::Purged, Moment::Truncated], PASSES_MAX),
+            FaultKind::AtRelease => {
+                (&[Moment::Checkpointed, Moment::Purged, Moment::Truncated, Moment::Overwritten], PASSES_MAX)
+            }
+            FaultKind::AtCreate => (&[Moment::Created], PASSES_MAX),
             FaultKind::AtInstall => (&[Moment::Installing, Moment::Installed], 1),
             _ => (&[Moment::HandingOver, Moment::HandedOver], 1),
         };
         let moment = pick(&self.random, moments);
-        let strike = pick(&self.random, &[Strike::Kill, Strike::Power, Strike::Power, Strike::Cut]);
+        let strike = pick(&self.random, STRIKES);
         let passes = self.random.range(0..passes);
         world.watch.set(Trap { moment, passes, strike });
         Err(format!("waits for {moment:?} after {passes} more, then {strike:?}"))
@@ -46,8 +52,8 @@ impl Nemesis {
             let how = match trap.strike {
                 Strike::Kill => Crash::Kill,
                 Strike::Power => Crash::Power,
-                Strike::Cut => {
-                    let answer = self.cut_off(world, &station.name, &event);
+                Strike::Cut | Strike::CutWithClients => {
+                    let answer = self.cut_off(world, &station.name, &trap, &event);
                     self.record(world, trap.moment.kind().name(), answer);
                     continue;
                 }
@@ -63,12 +69,16 @@ impl Nemesis {
     }
 
     /// Cuts a broker off from the others, so that it goes on alone for a while.
-    fn cut_off(&mut self, world: &World, name: &str, event: &str) -> Answer {
+    fn cut_off(&mut self, world: &World, name: &str, trap: &Trap, event: &str) -> Answer {
         if let Err(why) = self.free_network() {
             return Answer::skipped(why);
         }
         let others = Self::others(world, name, false);
-        let detail = self.cut(world, both_ways(&[name.to_owned()], &others));
+        let mut side = vec![name.to_owned()];
+        if trap.strike == Strike::CutWithClients {
+            side.extend(world.clients.iter().cloned());
+        }
+        let detail = self.cut(world, both_ways(&side, &others));
         Answer::installed(name, format!("cut off from brokers {detail} at {event}"))
     }
 }

@@ -208,7 +208,8 @@ impl Nemesis {
             | FaultKind::AtWrite
             | FaultKind::AtRelease
             | FaultKind::AtInstall
-            | FaultKind::AtTransfer => self.aim(world, kind),
+            | FaultKind::AtTransfer
+            | FaultKind::AtCreate => self.aim(world, kind),
         }
         .unwrap_or_else(Answer::skipped)
     }
