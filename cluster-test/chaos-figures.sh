@@ -11,7 +11,7 @@ mkdir -p "$out"
 
 # The image first: its static binary stands where the usual one is built then.
 ALTAIR_IMAGE=altair:chaos bash deploy/image.sh
-cargo build --release --locked -p broker -p cluster-test --bins
+cargo build --release --locked --workspace --bins
 failed=0
 
 # play <name> <what> <arguments of chaos...>: one row of the table.

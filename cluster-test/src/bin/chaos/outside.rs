@@ -81,7 +81,9 @@ fn binary(given: Option<&Path>) -> Result<PathBuf> {
     {
         let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "--locked", "-p", "broker", "--bin", "altair", "--profile", profile])
+            // With this package beside it, so that it shares the dependencies that were built for this program.
+            .args(["build", "--quiet", "--locked", "-p", "broker", "-p", "cluster-test", "--bin", "altair"])
+            .args(["--profile", profile])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())
             .status();
