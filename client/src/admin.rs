@@ -1,17 +1,14 @@
 //! Administration: topics, partitions, brokers, the cluster.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tonic::{Response, Status};
 use wire::pb;
 
 use crate::ClientCore;
 use crate::connection::Connection;
-use crate::error::{CallFailure, ClientError};
-use crate::retry::{Repeat, retry};
+use crate::error::ClientError;
+use crate::retry::Repeat;
 
 /// Calls of the `Admin` service. Any broker answers; calls that change something are repeated only when the failed
 /// attempt certainly had no effect, so an [`ClientError::Unknown`] means: look before you repeat it.
@@ -29,7 +26,7 @@ macro_rules! admin_calls {
                 /// # Errors
                 /// [`ClientError::Failed`] when it certainly had no effect, [`ClientError::Unknown`] when it may have had.
                 pub async fn $name(&self, request: pb::$request) -> Result<pb::$response, ClientError> {
-                    self.any_broker(Repeat::$repeat, Duration::ZERO, |connection, request| async move {
+                    self.core.any_broker(Repeat::$repeat, Duration::ZERO, |connection, request| async move {
                         connection.admin().$name(request).await
                     }, request).await
                 }
@@ -71,7 +68,7 @@ impl Admin {
         let wait = Duration::from_millis(u64::from(request.wait_ms));
         let call =
             |connection: Connection, request| async move { connection.admin().create_topic(request).await };
-        self.any_broker(Repeat::IfDefinite, wait, call, request).await
+        self.core.any_broker(Repeat::IfDefinite, wait, call, request).await
     }
 
     /// Moves the leadership of a partition.
@@ -86,7 +83,7 @@ impl Admin {
         let call = |connection: Connection, request| async move {
             connection.admin().transfer_leader(request).await
         };
-        self.any_broker(Repeat::IfDefinite, wait, call, request).await
+        self.core.any_broker(Repeat::IfDefinite, wait, call, request).await
     }
 
     /// Brokers, topics, partitions and leaders as one broker sees them; an empty list asks for all topics.
@@ -97,38 +94,6 @@ impl Admin {
         let request = pb::GetMetadataRequest { topics };
         let call =
             |connection: Connection, request| async move { connection.broker().get_metadata(request).await };
-        self.any_broker(Repeat::Always, Duration::ZERO, call, request).await
+        self.core.any_broker(Repeat::Always, Duration::ZERO, call, request).await
     }
-
-    /// Asks one broker, the next attempt another one. `wait` is time that the broker itself may take.
-    async fn any_broker<Q, T, F, Fut>(
-        &self,
-        repeat: Repeat,
-        wait: Duration,
-        call: F,
-        request: Q,
-    ) -> Result<T, ClientError>
-    where
-        Q: Clone,
-        F: Fn(Connection, Q) -> Fut,
-        Fut: Future<Output = Result<Response<T>, Status>>,
-    {
-        let core = &self.core;
-        let one = Duration::from_millis(u64::from(core.config.request_timeout_ms)) + wait;
-        let deadline = Instant::now() + one * 3;
-        let attempt = |_number: u32| async {
-            // In random order, so another attempt most likely asks another broker.
-            let addresses = core.metadata.addresses();
-            let Some(address) = addresses.first() else { return Err(CallFailure::definite(no_address())) };
-            core.connections.call(address, one, |connection| call(connection, request.clone())).await
-        };
-        Ok(retry(&core.config.retry, &core.random, deadline, repeat, attempt).await?)
-    }
-}
-
-fn no_address() -> wire::api_error::ApiError {
-    wire::api_error::ApiError::new(
-        wire::error_code::ErrorCode::ConnectionFailed,
-        "no broker address is known",
-    )
 }

@@ -13,6 +13,7 @@ use wire::record::Compression;
 
 use crate::connection::{Connect, TcpConnect};
 use crate::error::{ConfigProblem, ConfigProblems};
+use crate::group::config::GroupConfig;
 use crate::producer::partitioner::{KeyHashOrSticky, Partitioner};
 
 /// Source of record timestamps. Everything else in the client runs on `tokio::time`.
@@ -337,6 +338,8 @@ pub struct Settings {
     pub producer: ProducerConfig,
     /// For [`Client::consumer`](crate::Client::consumer).
     pub consumer: ConsumerConfig,
+    /// For [`Client::group_consumer`](crate::Client::group_consumer), with the settings of `consumer`.
+    pub group: GroupConfig,
 }
 
 impl Settings {
@@ -355,11 +358,14 @@ impl Settings {
                 problems.push(ConfigProblem { key: key.as_ref().to_owned(), message });
             }
         }
-        for part in [settings.client.validate(), settings.producer.validate(), settings.consumer.validate()] {
-            if let Err(found) = part {
-                problems.extend(found.0);
-            }
+        settings.group.consumer = settings.consumer.clone();
+        let mut parts =
+            vec![settings.client.validate(), settings.producer.validate(), settings.consumer.validate()];
+        if !settings.group.group_id.is_empty() {
+            let group = GroupConfig { consumer: ConsumerConfig::default(), ..settings.group.clone() };
+            parts.push(group.validate());
         }
+        problems.extend(parts.into_iter().filter_map(Result::err).flat_map(|found| found.0));
         if problems.is_empty() { Ok(settings) } else { Err(ConfigProblems(problems)) }
     }
 }
@@ -371,16 +377,16 @@ fn is_address(text: &str) -> bool {
 }
 
 #[derive(Default)]
-struct Check(Vec<ConfigProblem>);
+pub(crate) struct Check(Vec<ConfigProblem>);
 
 impl Check {
-    fn that(&mut self, holds: bool, key: &str, message: &str) {
+    pub(crate) fn that(&mut self, holds: bool, key: &str, message: &str) {
         if !holds {
             self.0.push(ConfigProblem { key: key.to_owned(), message: message.to_owned() });
         }
     }
 
-    fn range(&mut self, key: &str, value: u64, least: u64, most: u64) {
+    pub(crate) fn range(&mut self, key: &str, value: u64, least: u64, most: u64) {
         self.that(
             (least..=most).contains(&value),
             key,
@@ -388,7 +394,12 @@ impl Check {
         );
     }
 
-    fn done(self) -> Result<(), ConfigProblems> {
+    /// What another part found.
+    pub(crate) fn and(&mut self, part: Result<(), ConfigProblems>) {
+        self.0.extend(part.err().into_iter().flat_map(|found| found.0));
+    }
+
+    pub(crate) fn done(self) -> Result<(), ConfigProblems> {
         if self.0.is_empty() { Ok(()) } else { Err(ConfigProblems(self.0)) }
     }
 }
@@ -396,6 +407,7 @@ impl Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::group::config::{Assignor, Guarantee};
 
     #[test]
     fn defaults_are_valid() {
@@ -415,6 +427,9 @@ mod tests {
             ("acks", "1"),
             ("compression.type", "zstd"),
             ("auto.offset.reset", "latest"),
+            ("group.id", "billing"),
+            ("enable.auto.commit", "false"),
+            ("partition.assignment.strategy", "roundrobin"),
         ])
         .unwrap();
         assert_eq!(settings.client.bootstrap, ["a:1", "b:2"]);
@@ -426,6 +441,12 @@ mod tests {
         assert!(!settings.producer.is_idempotent());
         assert_eq!(settings.producer.compression, Compression::Zstd);
         assert_eq!(settings.consumer.offset_reset, OffsetReset::Latest);
+        assert_eq!(settings.group.consumer.offset_reset, OffsetReset::Latest);
+        assert_eq!(
+            (settings.group.group_id.as_str(), settings.group.guarantee),
+            ("billing", Guarantee::Manual)
+        );
+        assert_eq!(settings.group.assignor, Some(Assignor::RoundRobin));
     }
 
     #[test]
@@ -437,10 +458,13 @@ mod tests {
             ("bootstrap", "nowhere"),
             ("idempotent", "true"),
             ("acks", "0"),
+            ("group_id", "billing"),
+            ("session_timeout_ms", "5"),
+            ("assignor", "fair"),
         ])
         .unwrap_err()
         .0;
-        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert_eq!(problems.len(), 7, "{problems:?}");
         assert!(problems[0].message.contains("`batch_size`"), "{problems:?}");
     }
 }

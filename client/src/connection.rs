@@ -19,6 +19,7 @@ use wire::api_error::ApiError;
 use wire::error_code::ErrorCode;
 use wire::pb::admin_client::AdminClient;
 use wire::pb::broker_client::BrokerClient;
+use wire::pb::groups_client::GroupsClient;
 
 use crate::config::ClientConfig;
 use crate::error::CallFailure;
@@ -84,6 +85,12 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn broker(&self) -> BrokerClient<Channel> {
         BrokerClient::new(self.channel.clone())
+            .max_decoding_message_size(self.message_bytes_max)
+            .max_encoding_message_size(self.message_bytes_max)
+    }
+
+    pub(crate) fn groups(&self) -> GroupsClient<Channel> {
+        GroupsClient::new(self.channel.clone())
             .max_decoding_message_size(self.message_bytes_max)
             .max_encoding_message_size(self.message_bytes_max)
     }

@@ -1,4 +1,4 @@
-//! The Rust SDK of Altair: producers, consumers and administration over gRPC.
+//! The Rust SDK of Altair: producers, consumers, consumer groups and administration over gRPC.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,10 +27,13 @@
 //! attempt; everything else that has no receipt is [`DeliveryError::Unknown`].
 
 mod admin;
+mod any_broker;
 mod config;
 mod connection;
 mod consumer;
 mod error;
+mod group;
+mod group_admin;
 mod health;
 mod metadata;
 mod pinned;
@@ -56,6 +59,12 @@ pub use crate::config::{
 pub use crate::connection::{ByteStream, Connect, TcpConnect};
 pub use crate::consumer::{ConsumedRecord, Consumer, Position};
 pub use crate::error::{ClientError, ConfigProblem, ConfigProblems, DeliveryError, SendError};
+pub use crate::group::config::{Assignor, GroupConfig, Guarantee};
+pub use crate::group::{
+    AfterError, Committer, GroupConsumer, HandlerError, OffsetCommit, OwnedPartition, PendingCommit, Problem,
+    Rebalance,
+};
+pub use crate::group_admin::GroupAdmin;
 pub use crate::health::{BrokerHealth, Health};
 pub use crate::metadata::Broker;
 pub use crate::pinned::PinnedBroker;
@@ -131,6 +140,19 @@ impl Client {
     /// [`ClientError::Config`].
     pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer, ClientError> {
         Consumer::start(Arc::clone(&self.core), config)
+    }
+
+    /// Starts a member of a consumer group; it joins when it subscribes.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`].
+    pub fn group_consumer(&self, config: GroupConfig) -> Result<GroupConsumer, ClientError> {
+        GroupConsumer::start(Arc::clone(&self.core), config)
+    }
+
+    /// Administration of consumer groups.
+    pub fn groups(&self) -> GroupAdmin {
+        GroupAdmin::new(Arc::clone(&self.core))
     }
 
     /// Administration of topics, partitions and brokers.

@@ -249,6 +249,15 @@ impl Metadata {
         }
     }
 
+    /// Keeps a topic in all later fetches, without waiting for one.
+    pub(crate) fn follow(&self, topic: &str) {
+        let mut interest = self.interest.lock().unwrap_or_else(PoisonError::into_inner);
+        if interest.insert(topic.to_owned()) {
+            drop(interest);
+            self.request_refresh();
+        }
+    }
+
     /// Keeps a topic in all later fetches and makes sure that it is known.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Tasks of one client, producer or consumer. Dropping it cancels the token and aborts what still runs.
@@ -42,5 +43,13 @@ impl Tasks {
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Waits until then; for ever without a time.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

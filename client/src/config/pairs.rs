@@ -5,6 +5,7 @@ use std::str::FromStr;
 use wire::record::Compression;
 
 use super::{Acks, OffsetReset, Settings};
+use crate::group::config::Guarantee;
 
 type Setter = fn(&mut Settings, &str) -> Result<(), String>;
 
@@ -79,6 +80,36 @@ const NAMES: &[(&[&str], Setter)] = &[
     (&["max_poll_records"], |s, v| put(&mut s.consumer.max_poll_records, v)),
     (&["check_crc", "check.crcs"], |s, v| put(&mut s.consumer.check_crc, v)),
     (&["inflated_bytes_max"], |s, v| put(&mut s.consumer.inflated_bytes_max, v)),
+    (&["group_id", "group"], |s, v| {
+        v.clone_into(&mut s.group.group_id);
+        Ok(())
+    }),
+    (&["instance_id", "group.instance.id"], |s, v| {
+        s.group.instance_id = Some(v.to_owned()).filter(|id| !id.is_empty());
+        Ok(())
+    }),
+    (&["assignor", "partition.assignment.strategy"], |s, v| {
+        s.group.assignor = Some(v.parse().map_err(|error: wire::api_error::ApiError| error.message)?);
+        Ok(())
+    }),
+    (&["session_timeout_ms"], |s, v| put(&mut s.group.session_timeout_ms, v)),
+    (&["max_poll_interval_ms"], |s, v| put(&mut s.group.max_poll_interval_ms, v)),
+    (&["guarantee"], |s, v| {
+        s.group.guarantee = match v.to_ascii_lowercase().replace('-', "_").as_str() {
+            "at_least_once" => Guarantee::AtLeastOnce,
+            "at_most_once" => Guarantee::AtMostOnce,
+            "manual" => Guarantee::Manual,
+            _ => return Err(format!("`{v}` is not one of at_least_once, at_most_once, manual")),
+        };
+        Ok(())
+    }),
+    (&["auto_commit", "enable.auto.commit"], |s, v| {
+        let mut on = true;
+        put(&mut on, v)?;
+        s.group.guarantee = if on { Guarantee::AtLeastOnce } else { Guarantee::Manual };
+        Ok(())
+    }),
+    (&["auto_commit_interval_ms"], |s, v| put(&mut s.group.auto_commit_interval_ms, v)),
 ];
 
 /// Sets the field that `key` names.

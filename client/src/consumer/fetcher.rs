@@ -21,6 +21,7 @@ use crate::ClientCore;
 use crate::config::{ConsumerConfig, OffsetReset};
 use crate::error::{CallFailure, ClientError};
 use crate::metadata::{MetadataChanges, Route};
+use crate::tasks::sleep_until;
 
 /// Fetches of one broker at the same time.
 const CALLS_MAX: usize = 3;
@@ -316,11 +317,4 @@ fn current<'s>(state: &'s mut State, at: &TopicPartition, call: u64) -> Option<&
     }
     slot.call = None;
     Some(slot)
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

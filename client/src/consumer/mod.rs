@@ -10,6 +10,7 @@
 
 mod fetcher;
 mod offsets;
+mod parts;
 mod shared;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -250,10 +251,7 @@ impl Consumer {
     }
 
     fn initial(&self) -> Position {
-        match self.config.offset_reset {
-            crate::OffsetReset::Latest => Position::Latest,
-            crate::OffsetReset::Earliest | crate::OffsetReset::Error => Position::Earliest,
-        }
+        self.config.offset_reset.start().unwrap_or(Position::Earliest)
     }
 
     /// What is there now.

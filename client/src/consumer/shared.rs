@@ -40,6 +40,31 @@ pub(super) struct Slot {
     pub(super) not_before: Option<Instant>,
 }
 
+impl Slot {
+    fn new(at: &TopicPartition, generation: u64, from: Position) -> Self {
+        let (next, position) = start(from);
+        Self {
+            topic: at.topic.as_str().into(),
+            generation,
+            next,
+            position,
+            paused: false,
+            high_watermark: None,
+            call: None,
+            backoff: Backoff::default(),
+            not_before: None,
+        }
+    }
+}
+
+/// What to do first, and the position as far as it is known.
+fn start(from: Position) -> (Next, Option<u64>) {
+    match from {
+        Position::Offset(offset) => (Next::Fetch(offset), Some(offset)),
+        lookup => (Next::Resolve(lookup), None),
+    }
+}
+
 /// A call under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Call {
@@ -101,22 +126,34 @@ impl Shared {
         for at in wanted {
             let slot = old.remove(&at).unwrap_or_else(|| {
                 state.generations += 1;
-                Slot {
-                    topic: at.topic.as_str().into(),
-                    generation: state.generations,
-                    next: Next::Resolve(initial),
-                    position: None,
-                    paused: false,
-                    high_watermark: None,
-                    call: None,
-                    backoff: Backoff::default(),
-                    not_before: None,
-                }
+                Slot::new(&at, state.generations, initial)
             });
             state.slots.insert(at, slot);
         }
         drop(state);
         self.change.notify_one();
+    }
+
+    /// Reads one more partition, from here on.
+    pub(super) fn add(&self, at: TopicPartition, from: Position, paused: bool) {
+        let mut state = self.lock();
+        state.generations += 1;
+        let slot = Slot { paused, ..Slot::new(&at, state.generations, from) };
+        state.slots.insert(at, slot);
+        drop(state);
+        self.change.notify_one();
+    }
+
+    /// Reads a partition no more; what was fetched of it is dropped.
+    pub(super) fn remove(&self, at: &TopicPartition) {
+        self.lock().slots.remove(at);
+        self.change.notify_one();
+    }
+
+    /// Stops reading a partition and has `poll` report why.
+    pub(super) fn report(&self, at: &TopicPartition, error: ClientError) {
+        self.lock().fail(at, error);
+        self.arrival.notify_one();
     }
 
     /// False if the partition is not assigned.
@@ -126,10 +163,7 @@ impl Shared {
         let generation = state.generations;
         let Some(slot) = state.slots.get_mut(at) else { return false };
         slot.generation = generation;
-        (slot.next, slot.position) = match to {
-            Position::Offset(offset) => (Next::Fetch(offset), Some(offset)),
-            lookup => (Next::Resolve(lookup), None),
-        };
+        (slot.next, slot.position) = start(to);
         slot.call = None;
         slot.not_before = None;
         slot.backoff.reset();
@@ -158,6 +192,10 @@ impl Shared {
         drop(state);
         self.change.notify_one();
         true
+    }
+
+    pub(super) fn position(&self, at: &TopicPartition) -> Option<u64> {
+        self.lock().slots.get(at)?.position
     }
 
     pub(super) fn positions(&self) -> BTreeMap<TopicPartition, Option<u64>> {
