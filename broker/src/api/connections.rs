@@ -50,6 +50,7 @@ impl Connections {
         self.metrics.active_connections.inc();
         let in_flight = InFlight {
             requests: Arc::new(Semaphore::new(self.per_connection.requests)),
+            requests_max: self.per_connection.requests,
             bytes: Arc::new(AtomicU64::new(0)),
             bytes_max: self.per_connection.bytes,
         };
@@ -87,11 +88,17 @@ impl Drop for Admission {
 #[derive(Debug, Clone)]
 pub struct InFlight {
     requests: Arc<Semaphore>,
+    requests_max: usize,
     bytes: Arc<AtomicU64>,
     bytes_max: u64,
 }
 
 impl InFlight {
+    /// True if more than half of the places are taken: a call that only waits for news should not wait here.
+    pub fn is_crowded(&self) -> bool {
+        self.requests.available_permits() < self.requests_max / 2
+    }
+
     /// A place for one more request.
     ///
     /// # Errors

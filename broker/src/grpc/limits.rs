@@ -38,6 +38,10 @@ pub(super) struct Limited {
     from: ClientAddress,
 }
 
+/// The connection has many calls in progress: marks requests that should not wait without need.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crowded;
+
 /// Where a call comes from; every request carries it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClientAddress(SocketAddr);
@@ -67,12 +71,16 @@ impl Service<http::Request<hyper::body::Incoming>> for Limited {
     }
 
     fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
+        let is_crowded = self.in_flight.is_crowded();
         let guard = match self.in_flight.begin() {
             Ok(guard) => Arc::new(guard),
             Err(error) => return refuse(error),
         };
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.from);
+        if is_crowded {
+            request.extensions_mut().insert(Crowded);
+        }
         let counted = if STREAMED_REQUESTS.contains(&request.uri().path()) {
             request
         } else {
