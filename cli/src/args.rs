@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use crate::command::bench::args::Bench;
+use crate::command::group::args::Group;
 use crate::command::verify::args::Verify;
 use crate::completion;
 use crate::convert;
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     Produce(Produce),
     /// Read records
     Consume(Consume),
+    /// Look at consumer groups, see how far they are behind, move and delete their offsets
+    #[command(subcommand)]
+    Group(Group),
     /// Look at brokers
     #[command(subcommand)]
     Broker(Broker),
@@ -301,7 +305,8 @@ pub(crate) struct Produce {
     altair-cli consume orders --from earliest\n  \
     altair-cli consume orders --follow -o json\n  \
     altair-cli consume orders --partition 3 --from 100..200\n  \
-    altair-cli consume orders --from @-15m -n 10"
+    altair-cli consume orders --from @-15m -n 10\n  \
+    altair-cli consume orders --group billing --follow"
 )]
 pub(crate) struct Consume {
     /// The topic
@@ -328,8 +333,8 @@ pub(crate) struct Consume {
     /// What follows each value with -o value; \n \t \r \0 \\ \xNN are understood
     #[arg(long, short, default_value = "\\n", value_parser = escape::unescape, value_name = "TEXT")]
     pub(crate) delimiter: std::vec::Vec<u8>,
-    /// Read as a member of a consumer group (comes in a later version)
-    #[arg(long, value_name = "GROUP")]
+    /// Read as a member of a consumer group, from its committed offsets; the topic may be a pattern (orders.*, orders.>)
+    #[arg(long, short, value_name = "GROUP", conflicts_with_all = ["partition", "to"], add = ArgValueCompleter::new(completion::groups))]
     pub(crate) group: Option<String>,
 }
 
@@ -410,6 +415,16 @@ mod tests {
             "altair-cli consume orders --from 10..-5 -n 3 --partition 1,2",
             "altair-cli consume orders --to @-15m",
             "altair-cli consume orders --follow -o json",
+            "altair-cli consume orders --group billing",
+            "altair-cli consume orders payments.> --group billing --follow -n 5",
+            "altair-cli group list bill --watch",
+            "altair-cli group describe billing fraud",
+            "altair-cli group lag --partitions -o json",
+            "altair-cli group seek billing --to -100 --topic orders --dry-run",
+            "altair-cli group seek billing --shift -5 --partition orders/3,orders/4 --yes",
+            "altair-cli group delete billing --yes",
+            "altair-cli group pause billing",
+            "altair-cli group resume billing",
             "altair-cli cluster status",
             "altair-cli cluster health --wait --timeout 30s",
             "altair-cli broker list --addr a:1,b:2",
@@ -438,6 +453,11 @@ mod tests {
             "altair-cli produce orders --key a --key-field b",
             "altair-cli consume orders --follow --to latest",
             "altair-cli consume orders --from never",
+            "altair-cli consume orders --group billing --partition 3",
+            "altair-cli consume orders --group billing --to latest",
+            "altair-cli consume",
+            "altair-cli group seek billing",
+            "altair-cli group seek billing --to latest --shift 3",
             "altair-cli produce orders --acks most",
             "altair-cli topic create",
             "altair-cli bench produce --scenario size --rate 5",

@@ -5,6 +5,7 @@ mod broker;
 mod cluster;
 mod consume;
 mod error;
+pub(crate) mod group;
 mod log;
 mod partition;
 mod produce;
@@ -26,6 +27,7 @@ pub(crate) async fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Partition(command) => partition::run(&context, command).await,
         Command::Produce(command) => produce::run(&context, &command).await,
         Command::Consume(command) => consume::run(&context, &command).await,
+        Command::Group(command) => group::run(&context, command).await,
         Command::Broker(command) => broker::run(&context, command).await,
         Command::Cluster(command) => cluster::run(&context, command).await,
         Command::Bench(bench) => bench::run(&context, bench).await,

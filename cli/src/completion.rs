@@ -11,6 +11,7 @@ use clap::CommandFactory;
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, CompletionCandidate};
 use client::{Client, ClientConfig};
+use wire::pb;
 
 use crate::args::Cli;
 use crate::exit::Failure;
@@ -52,18 +53,35 @@ pub(crate) fn script(shell: &str) -> Result<Vec<u8>, Failure> {
 
 /// Names of topics that begin with `current`.
 pub(crate) fn topics(current: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(current, async |client| {
+        let metadata = client.admin().metadata(Vec::new()).await.ok()?;
+        Some(metadata.topics.into_iter().map(|topic| topic.name).collect())
+    })
+}
+
+/// Ids of consumer groups that begin with `current`.
+pub(crate) fn groups(current: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(current, async |client| {
+        let found = client.groups().list_groups(pb::ListGroupsRequest::default()).await.ok()?;
+        Some(found.groups.into_iter().map(|group| group.group_id).collect())
+    })
+}
+
+/// Names from the cluster, or none if it does not answer within the budget.
+fn candidates(
+    current: &OsStr,
+    names: impl AsyncFnOnce(Client) -> Option<Vec<String>>,
+) -> Vec<CompletionCandidate> {
     let Some(prefix) = current.to_str() else { return Vec::new() };
     let addresses = std::env::var("ALTAIR_ADDR").unwrap_or_else(|_| "127.0.0.1:7400".to_owned());
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
-    let names = runtime.block_on(async { tokio::time::timeout(BUDGET, topic_names(&addresses)).await });
+    let asked = async {
+        let client = Client::start(ClientConfig::new(addresses.split(',').map(str::trim))).ok()?;
+        names(client).await
+    };
+    let names = runtime.block_on(async { tokio::time::timeout(BUDGET, asked).await });
     let names = names.ok().flatten().unwrap_or_default();
     names.into_iter().filter(|name| name.starts_with(prefix)).map(CompletionCandidate::new).collect()
-}
-
-async fn topic_names(addresses: &str) -> Option<Vec<String>> {
-    let client = Client::start(ClientConfig::new(addresses.split(',').map(str::trim))).ok()?;
-    let metadata = client.admin().metadata(Vec::new()).await.ok()?;
-    Some(metadata.topics.into_iter().map(|topic| topic.name).collect())
 }

@@ -1,5 +1,7 @@
 //! `consume`: from a place to another, or on and on.
 
+mod group;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
@@ -49,13 +51,7 @@ pub(crate) async fn run(context: &Context, args: &Consume) -> Result<(), Failure
         return Ok(());
     }
     if let Some(group) = &args.group {
-        return Err(Failure::Api(
-            ApiError::new(
-                ErrorCode::NotSupported,
-                format!("consumer group {group:?}: groups come in a later version"),
-            )
-            .hint("leave --group away: --from and --partition choose what is read"),
-        ));
+        return group::run(context, args, group).await;
     }
     let client = context.client()?;
     let spans = plan(&client, args).await?;
