@@ -6,6 +6,10 @@ mod bad_input;
 mod bench;
 #[path = "cluster/disks.rs"]
 mod disks;
+#[path = "cluster/group_commands.rs"]
+mod group_commands;
+#[path = "cluster/groups.rs"]
+mod groups;
 #[path = "cluster/kills.rs"]
 mod kills;
 #[path = "cluster/lost_disk.rs"]

@@ -121,6 +121,11 @@ impl Ledger {
         self.receipts.len()
     }
 
+    /// Partition and offset of each record with a receipt.
+    pub fn places(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.receipts.iter().map(|receipt| (receipt.partition, receipt.offset))
+    }
+
     /// Longest time between two acks of one partition that ended after `from`.
     #[must_use]
     pub fn longest_gap(&self, from: Instant) -> Duration {
