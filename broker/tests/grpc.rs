@@ -240,6 +240,48 @@ async fn an_idempotent_retry_is_stored_once_and_told_its_first_offset() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_producer_may_not_send_is_named_and_nothing_moves() {
+    let broker = start().await;
+    broker.topic("t", 1).await;
+    let mut client = broker.broker().await;
+    let id = client
+        .init_producer(pb::InitProducerRequest::default())
+        .await
+        .expect("an id")
+        .into_inner()
+        .producer_id;
+    // Incarnation, sequence, and how it ends: the newer incarnation fences the older, gaps are refused, forged ids too.
+    let steps = [
+        (id, 1, 0, ""),
+        (id, 1, 2, "out_of_order_sequence"),
+        (id, 0, 1, "producer_fenced"),
+        (id, 2, 1, "out_of_order_sequence"),
+        (id, 2, 0, ""),
+        (id, 1, 1, "producer_fenced"),
+        (id + 5, 0, 3, "unknown_producer"),
+        (id + 1_000_000, 0, 0, "unknown_producer"),
+        (u64::MAX >> 1, 0, 0, "unknown_producer"),
+        (id, 2, 1, ""),
+    ];
+    let mut written = Vec::new();
+    for (id, epoch, sequence, expected) in steps {
+        let mut builder =
+            RecordBatchBuilder::new(Compression::None).producer(ProducerId(id), epoch, sequence);
+        let value = format!("{epoch}:{sequence}");
+        builder.push(1_700_000_000_000, None, Some(value.as_bytes()), &[]);
+        let request = produce("t", Some(0), builder.build().expect("a batch"));
+        let answer = client.produce(request).await.expect("an answer").into_inner();
+        assert_eq!(code_of(&answer.results[0]), expected, "producer {id}, {value}");
+        if expected.is_empty() {
+            written.push(value);
+        }
+    }
+    let fetched = client.fetch(fetch("t", 0, 0)).await.expect("an answer").into_inner();
+    assert_eq!(values(&fetched.partitions[0]), written);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn offsets_are_listed_by_place_and_by_time() {
     use pb::partition_offset_query::At;
     let broker = start().await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -15,6 +16,9 @@ use wire::record::{BatchHeader, Compression, RecordBatchBuilder, split_batches, 
 use super::{Api, CreateTopicArgs, route};
 use crate::metadata::image::{MetadataImage, Topic};
 use crate::partition::{Acks, ProduceBatches, Receipt};
+
+/// How long a broker that does not know a producer's id asks whether it was given out meanwhile.
+const PRODUCER_KNOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// One produce over any number of partitions.
 #[derive(Debug, Clone)]
@@ -121,7 +125,10 @@ impl Api {
         for (header, _) in &produce.batches {
             metrics.batch_size.observe(f64::from(header.record_count));
         }
-        let replica = route::topic(image, &topic).and_then(|topic| self.replica(image, topic, partition));
+        let known = self.known_producers(image, &produce).await;
+        let replica = known
+            .and_then(|()| route::topic(image, &topic))
+            .and_then(|topic| self.replica(image, topic, partition));
         let result = match replica {
             Ok(replica) => {
                 replica.produce(produce).await.map_err(|error| with_hint(image, &topic, partition, error))
@@ -136,6 +143,27 @@ impl Api {
             }
         };
         ProduceOutcome { topic, partition, result }
+    }
+
+    /// A producer id that was never given out is refused: whoever invents one could take another producer's place before it is
+    /// even born.
+    async fn known_producers(&self, image: &MetadataImage, produce: &ProduceBatches) -> Result<(), ApiError> {
+        let producers = produce.batches.iter().filter_map(|(header, _)| header.producer());
+        let Some(id) = producers.map(|producer| producer.id).max() else { return Ok(()) };
+        if id < image.next_producer {
+            return Ok(());
+        }
+        // Given out by another broker a moment ago, perhaps.
+        let metadata = &self.parts().metadata;
+        metadata
+            .refresh(produce.deadline.min(Instant::now() + PRODUCER_KNOWN_WITHIN))
+            .await
+            .map_err(not_yet)?;
+        if id < metadata.image().next_producer {
+            return Ok(());
+        }
+        Err(ApiError::new(ErrorCode::UnknownProducer, format!("producer id {id} was never given to anybody"))
+            .hint("take a producer id from InitProducer; the SDK does so by itself"))
     }
 
     /// Checks an item and cuts it into partitions, or says why not.
@@ -223,6 +251,13 @@ impl Api {
             }
         }
     }
+}
+
+/// Nothing was written, and another attempt may find the metadata leader.
+fn not_yet(error: ApiError) -> ApiError {
+    ApiError::new(ErrorCode::NotReady, "this broker does not know the producer's id yet")
+        .reason(error.message)
+        .retry_after_ms(100)
 }
 
 fn push(builder: &mut RecordBatchBuilder, record: &PlainRecord, now: i64) {

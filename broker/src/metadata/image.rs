@@ -6,7 +6,7 @@ use std::sync::Arc;
 use disk::mutant::{self, Mutant};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, RaftGroupId, ReplicaId, TopicId};
+use wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, RaftGroupId, ReplicaId, TopicId};
 
 use super::topic_config::TopicConfig;
 use crate::group::{Groups, TopicCatalog, TopicShape};
@@ -216,6 +216,8 @@ pub struct MetadataImage {
     pub metadata_learners: Vec<MetadataMember>,
     /// The next replica id: one at or above it is unknown to this image.
     pub next_replica: ReplicaId,
+    /// The next producer id: one at or above it was given to nobody that this image knows of.
+    pub next_producer: ProducerId,
     /// Consumer groups with their offsets. (`groups` are Raft groups.)
     pub consumer_groups: Groups,
 }

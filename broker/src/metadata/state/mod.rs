@@ -60,27 +60,23 @@ pub struct Counters {
 pub struct MetadataState {
     image: MetadataImage,
     next_group: u64,
-    next_producer: u64,
     dirty: BTreeSet<Entity>,
 }
 
 impl Default for MetadataState {
     fn default() -> Self {
-        let image = MetadataImage { next_replica: ReplicaId(1), ..MetadataImage::default() };
-        Self { image, next_group: 1, next_producer: 1, dirty: BTreeSet::new() }
+        let (next_replica, next_producer) = (ReplicaId(1), ProducerId(1));
+        let image = MetadataImage { next_replica, next_producer, ..MetadataImage::default() };
+        Self { image, next_group: 1, dirty: BTreeSet::new() }
     }
 }
 
 impl MetadataState {
     /// A state read back from storage.
     pub fn restored(image: MetadataImage, counters: Counters) -> Self {
-        let mut state = Self {
-            image,
-            next_group: counters.next_group,
-            next_producer: counters.next_producer,
-            dirty: BTreeSet::new(),
-        };
+        let mut state = Self { image, next_group: counters.next_group, dirty: BTreeSet::new() };
         state.image.next_replica = ReplicaId(counters.next_replica);
+        state.image.next_producer = ProducerId(counters.next_producer);
         state
     }
 
@@ -94,7 +90,7 @@ impl MetadataState {
         Counters {
             next_group: self.next_group,
             next_replica: self.image.next_replica.0,
-            next_producer: self.next_producer,
+            next_producer: self.image.next_producer.0,
         }
     }
 
@@ -211,9 +207,9 @@ impl MetadataState {
             let what = "the number of producer ids".to_owned();
             return Err(MetaError::OutOfBounds { what, given: count, most: PRODUCER_IDS_MAX });
         }
-        let first = ProducerId(self.next_producer);
+        let first = self.image.next_producer;
         if !mutant::on(Mutant::ProducerIdsReused) {
-            self.next_producer += u64::from(count);
+            self.image.next_producer = ProducerId(first.0 + u64::from(count));
         }
         self.dirty.insert(Entity::Cluster);
         Ok(CommandReply::ProducerIds { first, count })
