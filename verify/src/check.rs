@@ -12,12 +12,13 @@
 //! | `leader` | only once a consumer saw it | no | not lost after it was seen, no duplicate or reorder of an idempotent producer, never seen after `fail` |
 //! | `none` | only once a consumer saw it | no | the same |
 //!
-//! Each family of checks has a file and a row in the table `CHECKS`; a new family (groups, transactions) is a file, a row and its
+//! Each family of checks has a file and a row in the table `CHECKS`; a new family (transactions) is a file, a row and its
 //! names in [`Anomaly`].
 
 mod evidence;
 mod findings;
 mod frontier;
+mod groups;
 mod loss;
 mod metadata;
 mod offsets;
@@ -56,6 +57,7 @@ const CHECKS: &[Check] = &[
     polls::check,
     realtime::check,
     metadata::check,
+    groups::check,
 ];
 
 /// Judges a history. Takes time in proportion to n log n of its lines and records.

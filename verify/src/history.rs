@@ -13,8 +13,12 @@
 //! {"t":470,"w":8,"e":"ok","id":2,"op":"poll","parts":[{"topic":"t1","part":3,"recs":[[9123,7696581394433]],"hw":9124}]}
 //! {"t":480,"w":7,"e":"invoke","id":3,"op":"list_offsets","topic":"t1","part":3,"what":"end","linearizable":true}
 //! {"t":900,"w":7,"e":"info","id":3,"err":"RequestTimedOut"}
+//! {"t":910,"w":9,"e":"invoke","id":4,"op":"assign","consumer":9,"group":"g","topic":"t1","part":3,"since":12,"from":9123}
+//! {"t":910,"w":9,"e":"ok","id":4,"op":"assign"}
+//! {"t":920,"w":9,"e":"invoke","id":5,"op":"commit","consumer":9,"group":"g","parts":[{"topic":"t1","part":3,"off":9124}]}
+//! {"t":930,"w":9,"e":"ok","id":5,"op":"commit"}
 //! {"t":950,"w":0,"e":"fault","kind":"kill","target":"broker 2","outcome":"installed","detail":""}
-//! {"t":999,"w":0,"e":"end","events":9}
+//! {"t":999,"w":0,"e":"end","events":13}
 //! ```
 //!
 //! The first line is `begin`. `expect` says what the judge may take for granted ([`Expectations`]), so that a history
@@ -30,6 +34,7 @@
 
 mod event;
 mod files;
+mod group;
 mod line;
 mod merge;
 mod recorder;
@@ -41,6 +46,7 @@ pub use self::event::{
     PartitionLeader, Poll, PollAnswer, PolledPartition, Seek, SeekTo, Send, SendAnswer, TopicView, VERSION,
 };
 pub use self::files::files_of;
+pub use self::group::{Assign, Commit, CommitPart, Committed, CommittedAnswer, Drain, Release};
 pub use self::merge::{Call, History, HistoryError, Installed, Moment, Outcome};
 pub use self::recorder::{Clock, Recorder};
 

@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::check::{Anomaly, Finding, Verdict, check};
 use crate::history::{Expectations, History};
 
-pub use self::counts::{Calls, FaultCounts, Reads, Sends, SentRecords};
+pub use self::counts::{Calls, FaultCounts, GroupCounts, Reads, Sends, SentRecords};
 pub use self::gaps::{Gap, Gaps, WINDOW_MIN_MS, percentile};
 
 /// Findings of one kind that a report shows with their evidence; more are only counted.
@@ -67,6 +67,8 @@ pub struct Report {
     pub list_offsets: Calls,
     /// Questions for metadata.
     pub metadata: Calls,
+    /// What members of consumer groups did.
+    pub groups: GroupCounts,
     /// Faults by kind.
     pub faults: BTreeMap<String, FaultCounts>,
     /// Times in which a partition took no write although one was waiting.
@@ -115,6 +117,7 @@ impl Report {
             reads: counts.reads,
             list_offsets: counts.list_offsets,
             metadata: counts.metadata,
+            groups: counts.groups,
             faults: counts.faults,
             without_ack: Gaps::of(history),
             expectations: *expectations,

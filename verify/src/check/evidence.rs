@@ -149,6 +149,17 @@ impl<'h> Evidence<'h> {
         self.partitions.entry(Place { topic, part }).or_default()
     }
 
+    /// All calls in the order of their answers; one without an answer by its question. For a client that makes one call
+    /// after another this is the order in which it learned things.
+    pub(super) fn by_answer(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.history.calls.len()).collect();
+        order.sort_by_key(|index| {
+            let call = self.call(*index);
+            call.completed.unwrap_or(call.invoked)
+        });
+        order
+    }
+
     pub(super) fn call(&self, index: usize) -> &'h Call {
         &self.history.calls[index]
     }
@@ -203,6 +214,11 @@ pub(super) fn tell(history: &History, call: &Call) -> String {
         Op::ListOffsets(_) => "list offsets".to_owned(),
         Op::Metadata(_) => "metadata".to_owned(),
         Op::FinalRead(read) => format!("final read of replica {}", read.replica),
+        Op::Assign(assign) => format!("assignment to consumer {}", assign.consumer),
+        Op::Release(release) => format!("release by consumer {}", release.consumer),
+        Op::Commit(commit) => format!("commit of consumer {}", commit.consumer),
+        Op::Committed(ask) => format!("committed offset of {:?}", ask.group),
+        Op::Drain(drain) => format!("drain of {:?}", drain.group),
     };
     let (until, lines) = match call.completed {
         Some(at) => (tell_time(at), format!("lines {} and {}", call.invoked.line, at.line)),

@@ -43,6 +43,14 @@ pub enum Anomaly {
     TopicChanged,
     /// Two brokers led one partition in one leader epoch.
     TwoLeaders,
+    /// Two members of a group had a partition at a time.
+    TwoOwners,
+    /// A commit was taken from a member whose partition was another's already.
+    StaleCommit,
+    /// A committed offset went back.
+    CommitRegress,
+    /// A group passed over a record: no member was given it.
+    Unprocessed,
 }
 
 impl Anomaly {
@@ -65,6 +73,10 @@ impl Anomaly {
         Self::OffsetHole,
         Self::TopicChanged,
         Self::TwoLeaders,
+        Self::TwoOwners,
+        Self::StaleCommit,
+        Self::CommitRegress,
+        Self::Unprocessed,
     ];
 
     /// The name people and scripts use.
@@ -87,6 +99,10 @@ impl Anomaly {
             Self::OffsetHole => "offset-hole",
             Self::TopicChanged => "topic-changed",
             Self::TwoLeaders => "two-leaders",
+            Self::TwoOwners => "two-owners",
+            Self::StaleCommit => "stale-commit",
+            Self::CommitRegress => "commit-regress",
+            Self::Unprocessed => "unprocessed",
         }
     }
 
@@ -112,6 +128,10 @@ impl Anomaly {
             Self::OffsetHole => "an offset below the high watermark holds no record",
             Self::TopicChanged => "a topic changed its id or its number of partitions, or shares its id",
             Self::TwoLeaders => "two brokers led one partition in one leader epoch",
+            Self::TwoOwners => "two members of a consumer group had a partition at a time",
+            Self::StaleCommit => "a commit was taken from a member whose partition was another's already",
+            Self::CommitRegress => "a committed offset of a consumer group went back",
+            Self::Unprocessed => "a consumer group passed over a record",
         }
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Writers of every kind (idempotent or not, each level of acknowledgement), several sends in flight, outcomes lost in
 //! both directions, records written late, retries that write twice where that is allowed, consumers that seek, retention,
-//! leaders that change, topics that grow, several recorders with one clock. One seed, one history.
+//! leaders that change, topics that grow, a consumer group, several recorders with one clock. One seed, one history.
 
 #![expect(clippy::unwrap_used, reason = "a model whose bugs must be loud; it is never part of a product")]
+
+mod groups;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -130,10 +132,16 @@ pub(super) struct World {
 /// A history of about `steps` steps and what may be expected of it.
 pub(super) fn history(seed: u64, steps: u64) -> (History, Expectations) {
     let mut world = World::new(seed);
+    let mut group = world.group();
     for _ in 0..steps {
-        world.step();
+        if world.rng.chance(10) {
+            world.nap();
+            world.group_step(&mut group);
+        } else {
+            world.step();
+        }
     }
-    world.finish()
+    world.finish(group)
 }
 
 impl World {
@@ -197,10 +205,14 @@ impl World {
         &self.recorders[worker as usize % self.recorders.len()]
     }
 
-    fn step(&mut self) {
-        // Half of all steps take no time at all: clocks have a grain.
+    /// Half of all steps take no time at all: clocks have a grain.
+    fn nap(&mut self) {
         let nap = if self.rng.chance(50) { 0 } else { self.rng.below(2_000_000) };
         self.now.fetch_add(nap, Ordering::Relaxed);
+    }
+
+    fn step(&mut self) {
+        self.nap();
         match self.rng.below(100) {
             0..25 => self.send(),
             25..50 => self.apply(),
@@ -497,11 +509,12 @@ impl World {
     }
 
     /// Everything settles, and every replica is read.
-    fn finish(mut self) -> (History, Expectations) {
+    fn finish(mut self, mut group: groups::Group) -> (History, Expectations) {
         for _ in 0..200 {
             self.now.fetch_add(1_000, Ordering::Relaxed);
             if self.rng.chance(50) { self.apply() } else { self.tell() }
         }
+        self.drain_group(&mut group);
         self.now.fetch_add(1_000_000_000, Ordering::Relaxed);
         for at in 0..self.partitions.len() {
             for replica in 1..=REPLICAS {

@@ -5,6 +5,8 @@
     reason = "test material whose bugs must be loud; it is never part of a product"
 )]
 
+mod groups;
+
 use std::collections::BTreeMap;
 
 use super::generate::Rng;
@@ -59,6 +61,15 @@ pub(super) const MUTATORS: &[(&str, Anomaly, Mutator)] = &[
     ("two topics with one id", Anomaly::TopicChanged, shared_topic_id),
     ("a topic that shrinks", Anomaly::TopicChanged, topic_shrinks),
     ("two leaders in one epoch", Anomaly::TwoLeaders, two_leaders),
+    ("two members with a partition since one epoch", Anomaly::TwoOwners, groups::one_epoch),
+    ("a member reads what it released", Anomaly::TwoOwners, groups::read_after_release),
+    ("a member reads what another has already", Anomaly::TwoOwners, groups::late_reader),
+    ("a commit of a former owner", Anomaly::StaleCommit, groups::stale_commit),
+    ("a member begins before what was committed", Anomaly::CommitRegress, groups::begins_too_early),
+    ("a commit that goes back", Anomaly::CommitRegress, groups::commits_less),
+    ("a committed offset forgotten", Anomaly::CommitRegress, groups::forgets_offset),
+    ("a group passes over a record", Anomaly::Unprocessed, groups::passes_over),
+    ("a group ends before its last record", Anomaly::Unprocessed, groups::ends_too_early),
 ];
 
 type At = (std::sync::Arc<str>, u32);

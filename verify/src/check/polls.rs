@@ -12,8 +12,13 @@ type Positions<'h> = BTreeMap<(u64, Place<'h>), u64>;
 
 pub(super) fn check(evidence: &Evidence<'_>, expectations: &Expectations, findings: &mut Findings) {
     let mut positions = Positions::new();
-    for (index, call) in evidence.history.calls.iter().enumerate() {
+    for index in evidence.by_answer() {
+        let call = evidence.call(index);
         match (&call.op, &call.outcome) {
+            (Op::Assign(assign), _) => {
+                let key = (assign.consumer, Place { topic: &assign.topic, part: assign.part });
+                positions.insert(key, assign.from.unwrap_or(0));
+            }
             (Op::Seek(seek), Outcome::Ok(_)) => {
                 let key = (seek.consumer, Place { topic: &seek.topic, part: seek.part });
                 match seek.to {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::group::{Assign, Commit, Committed, CommittedAnswer, Drain, Release};
+
 /// Version of the format that this code writes and reads. Raised when a line gets another meaning, or a new line is one
 /// that older code must not pass over.
 pub const VERSION: u32 = 1;
@@ -120,6 +122,16 @@ pub enum Op {
     Metadata(Metadata),
     /// One replica's whole content of one partition, at the end of a run.
     FinalRead(FinalRead),
+    /// A member of a group begins with a partition.
+    Assign(Assign),
+    /// A member has a partition no more.
+    Release(Release),
+    /// A member commits how far it is.
+    Commit(Commit),
+    /// What is committed.
+    Committed(Committed),
+    /// A group reads everything to the end.
+    Drain(Drain),
 }
 
 /// What was answered; the same kind as the call's [`Op`].
@@ -138,6 +150,16 @@ pub enum Answer {
     Metadata(MetadataAnswer),
     /// The content.
     FinalRead(FinalReadAnswer),
+    /// It is so.
+    Assign,
+    /// It is so.
+    Release,
+    /// All of it is committed.
+    Commit,
+    /// The offset.
+    Committed(CommittedAnswer),
+    /// Everything is read and committed.
+    Drain,
 }
 
 /// What an acknowledgement promises.
@@ -418,6 +440,11 @@ impl Op {
             Self::ListOffsets(_) => OpName::ListOffsets,
             Self::Metadata(_) => OpName::Metadata,
             Self::FinalRead(_) => OpName::FinalRead,
+            Self::Assign(_) => OpName::Assign,
+            Self::Release(_) => OpName::Release,
+            Self::Commit(_) => OpName::Commit,
+            Self::Committed(_) => OpName::Committed,
+            Self::Drain(_) => OpName::Drain,
         }
     }
 }
@@ -431,6 +458,11 @@ impl Answer {
             Self::ListOffsets(_) => OpName::ListOffsets,
             Self::Metadata(_) => OpName::Metadata,
             Self::FinalRead(_) => OpName::FinalRead,
+            Self::Assign => OpName::Assign,
+            Self::Release => OpName::Release,
+            Self::Commit => OpName::Commit,
+            Self::Committed(_) => OpName::Committed,
+            Self::Drain => OpName::Drain,
         }
     }
 }
@@ -445,4 +477,9 @@ pub(super) enum OpName {
     ListOffsets,
     Metadata,
     FinalRead,
+    Assign,
+    Release,
+    Commit,
+    Committed,
+    Drain,
 }

@@ -79,6 +79,11 @@ fn read_op(name: OpName, line: &[u8]) -> Result<Op, String> {
         OpName::ListOffsets => Op::ListOffsets(read(line)?),
         OpName::Metadata => Op::Metadata(read(line)?),
         OpName::FinalRead => Op::FinalRead(read(line)?),
+        OpName::Assign => Op::Assign(read(line)?),
+        OpName::Release => Op::Release(read(line)?),
+        OpName::Commit => Op::Commit(read(line)?),
+        OpName::Committed => Op::Committed(read(line)?),
+        OpName::Drain => Op::Drain(read(line)?),
     })
 }
 
@@ -90,5 +95,10 @@ fn read_answer(name: OpName, line: &[u8]) -> Result<Answer, String> {
         OpName::ListOffsets => Answer::ListOffsets(read(line)?),
         OpName::Metadata => Answer::Metadata(read(line)?),
         OpName::FinalRead => Answer::FinalRead(read(line)?),
+        OpName::Assign => Answer::Assign,
+        OpName::Release => Answer::Release,
+        OpName::Commit => Answer::Commit,
+        OpName::Committed => Answer::Committed(read(line)?),
+        OpName::Drain => Answer::Drain,
     })
 }

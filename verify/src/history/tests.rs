@@ -56,9 +56,33 @@ fn record_all(recorder: &Recorder) {
     let id = recorder.invoke(9, Op::FinalRead(FinalRead { topic: "t".into(), part: 3, replica: 2 }));
     let recs = vec![FinalRecord { off: 5, val: value(7, 0), epoch: 9, sum: 77 }];
     recorder.ok(id, Answer::FinalRead(FinalReadAnswer { start: 5, hw: 6, recs }));
+    record_group(recorder);
     let id = recorder.invoke(7, send(vec![value(7, 3)]));
     recorder.info(id, "RequestTimedOut");
     recorder.invoke(7, send(vec![value(7, 4)]));
+}
+
+fn record_group(recorder: &Recorder) {
+    let (group, topic): (Arc<str>, Arc<str>) = ("g".into(), "t".into());
+    for from in [None, Some(5)] {
+        let (group, topic) = (group.clone(), topic.clone());
+        let op = Op::Assign(Assign { consumer: 8, group, topic, part: 3, since: 12, from });
+        let id = recorder.invoke(8, op);
+        recorder.ok(id, Answer::Assign);
+    }
+    let parts = vec![CommitPart { topic: topic.clone(), part: 3, off: 6 }];
+    let id = recorder.invoke(8, Op::Commit(Commit { consumer: 8, group: group.clone(), parts }));
+    recorder.ok(id, Answer::Commit);
+    let op = Op::Release(Release { consumer: 8, group: group.clone(), topic: topic.clone(), part: 3 });
+    let id = recorder.invoke(8, op);
+    recorder.ok(id, Answer::Release);
+    for off in [None, Some(6)] {
+        let ask = Committed { group: group.clone(), topic: topic.clone(), part: 3 };
+        let id = recorder.invoke(8, Op::Committed(ask));
+        recorder.ok(id, Answer::Committed(CommittedAnswer { off }));
+    }
+    let id = recorder.invoke(8, Op::Drain(Drain { group, topics: vec![topic] }));
+    recorder.ok(id, Answer::Drain);
 }
 
 #[test]
@@ -72,10 +96,10 @@ fn a_file_reads_back_as_what_was_in_memory() {
     file.finish().unwrap();
     let read = History::read(&[&path]).unwrap();
     let mut kept = memory.history().unwrap();
-    assert_eq!(kept.calls.len(), 12);
+    assert_eq!(kept.calls.len(), 19);
     assert_eq!(kept.faults.len(), 1);
-    assert_eq!(kept.calls[11].completed, None, "the last send has no outcome");
-    assert_eq!(kept.calls[11].outcome, Outcome::Info(String::new()));
+    assert_eq!(kept.calls[18].completed, None, "the last send has no outcome");
+    assert_eq!(kept.calls[18].outcome, Outcome::Info(String::new()));
     kept.files.clone_from(&read.files);
     assert_eq!(kept, read);
 }

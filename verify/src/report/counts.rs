@@ -83,6 +83,17 @@ pub struct Reads {
     pub final_records: u64,
 }
 
+/// What members of consumer groups did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct GroupCounts {
+    /// Partitions that members began with.
+    pub assigned: u64,
+    /// Commits.
+    pub commits: Calls,
+    /// Groups that read everything to the end.
+    pub drained: u64,
+}
+
 /// Faults of one kind, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct FaultCounts {
@@ -100,6 +111,7 @@ pub(super) struct Counts {
     pub(super) reads: Reads,
     pub(super) list_offsets: Calls,
     pub(super) metadata: Calls,
+    pub(super) groups: GroupCounts,
     pub(super) faults: BTreeMap<String, FaultCounts>,
     places: BTreeSet<(Arc<str>, u32)>,
 }
@@ -161,6 +173,10 @@ impl Counts {
                     self.reads.final_records += answer.recs.len() as u64;
                 }
             }
+            Op::Assign(_) => self.groups.assigned += 1,
+            Op::Commit(_) => self.groups.commits.add(&call.outcome),
+            Op::Drain(_) => self.groups.drained += u64::from(matches!(call.outcome, Outcome::Ok(_))),
+            Op::Release(_) | Op::Committed(_) => {}
         }
     }
 

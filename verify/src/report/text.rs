@@ -31,6 +31,10 @@ impl fmt::Display for Report {
         let records = number(reads.final_records);
         writeln!(f, "final reads  {records} records of replicas: {}", told(reads.final_reads))?;
         writeln!(f, "asked        offsets: {}; metadata: {}", told(self.list_offsets), told(self.metadata))?;
+        if self.groups.assigned > 0 {
+            let (assigned, commits) = (number(self.groups.assigned), told(self.groups.commits));
+            writeln!(f, "groups       {assigned} partitions assigned; commits: {commits}")?;
+        }
         self.write_faults(f)?;
         self.write_gaps(f)?;
         for note in &self.notes {

@@ -1,7 +1,7 @@
 //! Real SDK clients at work, every call and its outcome written into a history.
 //!
-//! Writers send unique values, readers poll and seek, observers ask for offsets and metadata; none of them ends because
-//! of an error. What they choose comes from one seed and all time from `tokio::time`, so a workload runs in a simulation
+//! Writers send unique values, readers poll and seek, observers ask for offsets and metadata, members of consumer groups
+//! share the reading and commit; none of them ends because of an error. What they choose comes from one seed and all time from `tokio::time`, so a workload runs in a simulation
 //! as it runs against real brokers.
 //!
 //! ```no_run
@@ -26,6 +26,7 @@
 
 mod choices;
 mod final_read;
+mod member;
 mod observer;
 mod progress;
 mod reader;
@@ -41,15 +42,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::choices::Choices;
+use self::member::Member;
 use self::observer::Observer;
 use self::reader::Reader;
 use self::writer::Writer;
 use crate::history::{CallId, Recorder};
 
 pub use self::final_read::{FinalReadSpec, FinalReads, Trouble, final_read};
+pub use self::member::{NotDrained, drain};
 pub use self::progress::{PartitionProgress, Progress, ProgressWatch, Role, WorkerProgress};
 pub use self::spec::{
-    Clients, ObserverSpec, Placement, ReaderSpec, SpecError, TopicTarget, WorkloadSpec, WriterSpec,
+    Clients, DrainSpec, MemberSpec, ObserverSpec, Placement, ReaderSpec, SpecError, TopicTarget,
+    WorkloadSpec, WriterSpec,
 };
 
 /// A workload that is ready to run.
@@ -105,6 +109,9 @@ impl Workload {
         }
         for observer in &spec.observers {
             workers.spawn(Observer::new(worker(), *observer).run(stop.clone()));
+        }
+        for member in &spec.members {
+            workers.spawn(Member::new(worker(), member.clone()).run(stop.clone()));
         }
         while let Some(ended) = workers.join_next().await {
             if let Err(error) = ended

@@ -14,6 +14,8 @@ pub enum Role {
     Reader,
     /// Asks for offsets and metadata.
     Observer,
+    /// Is a member of a consumer group.
+    Member,
 }
 
 /// Counters of one worker. They only grow.
@@ -33,7 +35,7 @@ pub struct WorkerProgress {
     pub unknown: u64,
     /// Records read.
     pub read: u64,
-    /// Questions answered: offsets, metadata, polls that ended without an error.
+    /// Questions answered: offsets, metadata, polls that ended without an error (of a member: while it was one).
     pub answers: u64,
     /// Questions and polls that ended with an error.
     pub errors: u64,
@@ -65,14 +67,14 @@ impl Progress {
         self.workers.iter().map(counter).sum()
     }
 
-    /// Workers that have done nothing useful since `earlier`: writers without an ack, readers without a successful poll,
-    /// observers without an answer.
+    /// Workers that have done nothing useful since `earlier`: writers without an ack, readers and members without a successful
+    /// poll, observers without an answer.
     #[must_use]
     pub fn idle_workers(&self, earlier: &Self) -> Vec<WorkerProgress> {
         let done = |worker: &WorkerProgress| match worker.role {
             Role::Writer => worker.acked,
             Role::Reader => worker.read + worker.answers,
-            Role::Observer => worker.answers,
+            Role::Observer | Role::Member => worker.answers,
         };
         let before: BTreeMap<u32, u64> =
             earlier.workers.iter().map(|worker| (worker.worker, done(worker))).collect();
@@ -107,6 +109,7 @@ impl ProgressWatch {
             (Role::Writer, spec.writers.len()),
             (Role::Reader, spec.readers.len()),
             (Role::Observer, spec.observers.len()),
+            (Role::Member, spec.members.len()),
         ];
         let roles = roles.into_iter().flat_map(|(role, count)| std::iter::repeat_n(role, count));
         let workers = (spec.first_worker..).zip(roles).map(|(worker, role)| WorkerProgress {

@@ -109,21 +109,8 @@ impl Reader {
 
     fn take(&mut self, records: Vec<ConsumedRecord>) -> PollAnswer {
         let count = records.len() as u64;
-        let mut parts: Vec<PolledPartition> = Vec::new();
+        let parts = polled_parts(&records);
         for record in records {
-            let value = value::decode(record.value.as_deref());
-            let known =
-                |part: &&mut PolledPartition| part.part == record.partition && *part.topic == *record.topic;
-            match parts.iter_mut().rev().find(known) {
-                Some(part) => part.recs.push((record.offset, value)),
-                None => parts.push(PolledPartition {
-                    topic: Arc::clone(&record.topic),
-                    part: record.partition,
-                    recs: vec![(record.offset, value)],
-                    hw: None,
-                    start: None,
-                }),
-            }
             let place = self
                 .worker
                 .places
@@ -208,6 +195,27 @@ impl Reader {
     fn session(&self) -> u64 {
         self.worker.session(self.consumers)
     }
+}
+
+/// Records as the history holds them, by partition.
+pub(super) fn polled_parts(records: &[ConsumedRecord]) -> Vec<PolledPartition> {
+    let mut parts: Vec<PolledPartition> = Vec::new();
+    for record in records {
+        let value = value::decode(record.value.as_deref());
+        let known =
+            |part: &&mut PolledPartition| part.part == record.partition && *part.topic == *record.topic;
+        match parts.iter_mut().rev().find(known) {
+            Some(part) => part.recs.push((record.offset, value)),
+            None => parts.push(PolledPartition {
+                topic: Arc::clone(&record.topic),
+                part: record.partition,
+                recs: vec![(record.offset, value)],
+                hw: None,
+                start: None,
+            }),
+        }
+    }
+    parts
 }
 
 /// Sleeps, but not beyond the stop.

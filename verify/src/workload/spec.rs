@@ -109,7 +109,46 @@ impl Default for ObserverSpec {
     }
 }
 
-/// A workload. Workers are numbered from `first_worker`: writers, then readers, then observers.
+/// One member of a consumer group that reads all topics. It commits what it was given after each poll.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberSpec {
+    /// The group.
+    pub group: String,
+    /// Longest wait of one poll.
+    pub poll: Duration,
+    /// Silence after which the group gives its partitions to others. Range 1_000..=1_800_000.
+    pub session_timeout_ms: u32,
+    /// Mean time after which it ends, every other time without a word, and another comes in its place; zero: never.
+    pub restart_every: Duration,
+}
+
+impl Default for MemberSpec {
+    fn default() -> Self {
+        Self {
+            group: "verify".to_owned(),
+            poll: Duration::from_millis(200),
+            session_timeout_ms: 3_000,
+            restart_every: Duration::ZERO,
+        }
+    }
+}
+
+/// What the last member of a group reads, see [`drain`](super::drain).
+#[derive(Debug, Clone)]
+pub struct DrainSpec {
+    /// How it reaches the cluster.
+    pub client: ClientConfig,
+    /// Number of the worker; no other in the history has it.
+    pub worker: u32,
+    /// The group.
+    pub group: String,
+    /// Its topics.
+    pub topics: Vec<TopicTarget>,
+    /// Time for all of it: the sessions of members that died have to end first.
+    pub patience: Duration,
+}
+
+/// A workload. Workers are numbered from `first_worker`: writers, then readers, then observers, then members.
 #[derive(Clone)]
 pub struct WorkloadSpec {
     /// Seed of every choice that the workload makes. The clients take seeds of their own from their configuration.
@@ -126,6 +165,8 @@ pub struct WorkloadSpec {
     pub readers: Vec<ReaderSpec>,
     /// The observers.
     pub observers: Vec<ObserverSpec>,
+    /// The members of consumer groups.
+    pub members: Vec<MemberSpec>,
     /// Time after the stop for outcomes of what was sent before; what has none then is unknown.
     pub settle: Duration,
 }
@@ -139,6 +180,7 @@ impl fmt::Debug for WorkloadSpec {
             .field("writers", &self.writers)
             .field("readers", &self.readers)
             .field("observers", &self.observers)
+            .field("members", &self.members)
             .field("settle", &self.settle)
             .finish_non_exhaustive()
     }
@@ -158,6 +200,7 @@ impl WorkloadSpec {
                 ReaderSpec { seek_every: Duration::from_secs(2), ..ReaderSpec::default() },
             ],
             observers: vec![ObserverSpec::default()],
+            members: Vec::new(),
             settle: Duration::from_secs(30),
         }
     }
@@ -165,7 +208,8 @@ impl WorkloadSpec {
     /// Number of workers.
     #[must_use]
     pub fn workers(&self) -> u32 {
-        u32::try_from(self.writers.len() + self.readers.len() + self.observers.len()).unwrap_or(u32::MAX)
+        let workers = self.writers.len() + self.readers.len() + self.observers.len() + self.members.len();
+        u32::try_from(workers).unwrap_or(u32::MAX)
     }
 
     /// Finds everything that cannot work.
@@ -199,6 +243,11 @@ impl WorkloadSpec {
             if let Err(problems) = writer.producer.validate() {
                 check(false, &problems.to_string());
             }
+        }
+        for member in &self.members {
+            check(!member.group.is_empty(), "a member needs a group");
+            let range = 1_000..=1_800_000;
+            check(range.contains(&member.session_timeout_ms), "a session has 1,000 to 1,800,000 ms");
         }
         for worker in (self.first_worker..).take(self.workers() as usize) {
             if let Err(problems) = (self.clients)(worker).validate() {
