@@ -62,6 +62,18 @@ pub enum Mutant {
     OrphanDeleted,
     /// A replica that has not caught up calls an offset out of range.
     LaggingOutOfRange,
+    /// A partition of a group goes to its next member before the one that has it let go.
+    GrantBeforeRelease,
+    /// A member is told to begin one record behind the committed offset.
+    AssignedOneTooFar,
+    /// A commit of offsets whose outcome is unknown is answered as done.
+    CommitNotAwaited,
+    /// A rebalance leaves the last partition to nobody.
+    PartitionLeftOut,
+    /// Silent members keep their sessions.
+    SessionsNeverEnd,
+    /// A member is expelled after a fifth of its session.
+    ExpelledEarly,
 }
 
 /// What people read about a mutant.
@@ -249,6 +261,42 @@ pub const ALL: &[Description] = &[
         "lagging-out-of-range",
         "a replica that has not caught up calls an offset out of range",
         "I5 watermark seen to go back",
+    ),
+    describe(
+        Mutant::GrantBeforeRelease,
+        "grant-before-release",
+        "a partition of a group goes to its next member before the one that has it let go",
+        "I12 two owners",
+    ),
+    describe(
+        Mutant::AssignedOneTooFar,
+        "assigned-one-too-far",
+        "a member begins one record behind the committed offset",
+        "C8 a record skipped",
+    ),
+    describe(
+        Mutant::CommitNotAwaited,
+        "commit-not-awaited",
+        "a commit of offsets whose outcome is unknown is answered as done",
+        "I12 committed offset lost",
+    ),
+    describe(
+        Mutant::PartitionLeftOut,
+        "partition-left-out",
+        "a rebalance leaves the last partition to nobody",
+        "C9 a partition without a reader",
+    ),
+    describe(
+        Mutant::SessionsNeverEnd,
+        "sessions-never-end",
+        "members that are silent keep their partitions for ever",
+        "C9 a partition without a reader",
+    ),
+    describe(
+        Mutant::ExpelledEarly,
+        "expelled-early",
+        "a member that is silent for a fifth of its session is expelled, whatever its lease says",
+        "I12 two owners",
     ),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use disk::mutant::{self, Mutant};
 use serde::{Deserialize, Serialize};
 use wire::ids::{MemberEpoch, MemberId, TopicIdPartition};
 
@@ -151,6 +152,10 @@ impl Slot {
             }
             (Some(owner), target) if target == Some(owner.member) => {
                 owner.revoking.take().map(|_| owner.member)
+            }
+            (Some(owner), Some(target)) if mutant::on(Mutant::GrantBeforeRelease) => {
+                *owner = Owner { member: target, since: epoch, revoking: None };
+                Some(target)
             }
             (Some(owner), _) if owner.revoking.is_none() => {
                 owner.revoking = Some(epoch);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use disk::mutant::{self, Mutant};
 use serde::{Deserialize, Serialize};
 use wire::ids::{Generation, MemberEpoch, MemberId, TopicId, TopicIdPartition};
 
@@ -285,7 +286,11 @@ impl Group {
         }
         self.assignor = self.elect_assignor();
         let holders = self.assignment.holders();
-        let targets = self.assignor.assign(&Input { members: &members, topics: &topics, holders: &holders });
+        let mut targets =
+            self.assignor.assign(&Input { members: &members, topics: &topics, holders: &holders });
+        if mutant::on(Mutant::PartitionLeftOut) {
+            targets.pop_last();
+        }
         let next = MemberEpoch(self.epoch.0 + 1);
         let concerned = self.assignment.retarget(&targets, |at| catalog.has(at), next);
         self.generation.0 += 1;

@@ -1,5 +1,6 @@
 //! What a member is told to read.
 
+use disk::mutant::{self, Mutant};
 use wire::ids::TopicId;
 use wire::pb;
 
@@ -21,7 +22,8 @@ pub(super) fn of(image: &MetadataImage, found: &Found<'_>) -> pb::Assignment {
             topic,
             partition: at.partition.0,
             since: owner.since.0,
-            committed_offset: committed.map(|committed| committed.offset.0),
+            committed_offset: committed
+                .map(|committed| committed.offset.0 + u64::from(mutant::on(Mutant::AssignedOneTooFar))),
             leader_epoch: committed.and_then(|committed| committed.leader_epoch).map_or(0, |epoch| epoch.0),
         });
     }
