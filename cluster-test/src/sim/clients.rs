@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use client::{Client, ClientConfig, ClientError, Clock};
 use verify::history::Recorder;
-use verify::workload::{FinalReadSpec, Workload, final_read};
+use verify::workload::{DrainSpec, FinalReadSpec, FinalReads, Workload, drain, final_read};
 use wire::pb;
 
-use super::load::TOPIC;
+use super::load::{GROUP, TOPIC};
 use super::net::SimConnect;
 use super::operator::Operator;
 use super::plan::Plan;
@@ -25,6 +25,8 @@ pub(super) const REPLICAS: u32 = 3;
 /// Time for all replicas to agree on their ends after the workload, and to read one of them. Unit: simulated.
 const CATCH_UP: Duration = Duration::from_secs(20);
 const READ: Duration = Duration::from_secs(20);
+/// Time for the group to read everything once its members went. Unit: simulated.
+const DRAIN: Duration = Duration::from_secs(40);
 
 /// Everything the clients need.
 #[derive(Debug, Clone)]
@@ -76,7 +78,7 @@ impl Clients {
         stage.ended.fetch_add(1, Ordering::Relaxed);
         if machine == 0 {
             stage.last_look.cancelled().await;
-            stage.set_final_reads(self.look().await.map_err(|error| error.to_string()));
+            stage.set_final_reads(self.look().await);
         }
         Ok(())
     }
@@ -104,9 +106,20 @@ impl Clients {
         Ok(())
     }
 
-    /// Reads every replica of every partition into the history.
-    async fn look(&self) -> Result<verify::workload::FinalReads, ClientError> {
-        let spec = FinalReadSpec::new(self.config(OPERATOR + 1), self.plan.load.topics());
-        final_read(&FinalReadSpec { catch_up: CATCH_UP, read: READ, ..spec }, &self.recorder).await
+    /// Lets the group read to the end, and reads every replica of every partition into the history.
+    async fn look(&self) -> Result<FinalReads, String> {
+        let topics = self.plan.load.topics();
+        let group = DrainSpec {
+            client: self.config(OPERATOR + 2),
+            worker: OPERATOR + 2,
+            group: GROUP.to_owned(),
+            topics: topics.clone(),
+            patience: DRAIN,
+        };
+        let drained = drain(&group, &self.recorder).await;
+        let spec = FinalReadSpec::new(self.config(OPERATOR + 1), topics);
+        let spec = FinalReadSpec { catch_up: CATCH_UP, read: READ, ..spec };
+        let read = final_read(&spec, &self.recorder).await.map_err(|error| error.to_string());
+        drained.map_err(|error| error.to_string()).and(read)
     }
 }

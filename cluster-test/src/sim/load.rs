@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use broker::runtime::Random;
 use client::{Acks, ProducerConfig};
-use verify::workload::{Clients, ObserverSpec, Placement, ReaderSpec, TopicTarget, WorkloadSpec, WriterSpec};
+use verify::workload::{
+    Clients, MemberSpec, ObserverSpec, Placement, ReaderSpec, TopicTarget, WorkloadSpec, WriterSpec,
+};
 use wire::record::Compression;
 
 use super::plan::pick;
@@ -15,6 +17,8 @@ pub(super) const TOPIC: &str = "t";
 pub(super) const MACHINES: u32 = 2;
 /// Numbers of workers on one machine, used or not.
 const WORKERS_PER_MACHINE: u32 = 100;
+/// Consumer group of the workload.
+pub(super) const GROUP: &str = "g";
 /// Time for outcomes of what was sent before the end. Unit: simulated.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -30,11 +34,12 @@ pub struct Load {
 }
 
 /// The workers of one machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Workers {
     writers: Vec<WriterSpec>,
     readers: Vec<ReaderSpec>,
     observers: Vec<ObserverSpec>,
+    members: Vec<MemberSpec>,
 }
 
 impl Load {
@@ -45,11 +50,16 @@ impl Load {
             writers: vec![steady(random)],
             readers: vec![reader(Duration::ZERO)],
             observers: vec![ObserverSpec { pace: Duration::from_millis(pick(random, &[50, 100, 300])) }],
+            members: vec![member(Duration::ZERO)],
         };
         let second = Workers {
             writers: vec![any_writer(random)],
             readers: vec![reader(Duration::from_millis(pick(random, &[500, 1_000, 3_000])))],
             observers: Vec::new(),
+            members: vec![
+                member(Duration::ZERO),
+                member(Duration::from_millis(pick(random, &[3_000, 6_000, 12_000]))),
+            ],
         };
         Self {
             partitions: pick(random, &[1, 3, 3, 6]),
@@ -67,17 +77,22 @@ impl Load {
     pub(super) fn spec(&self, machine: u32, seed: u64, clients: Clients) -> WorkloadSpec {
         let at = usize::try_from(machine).unwrap_or(usize::MAX);
         let workers = self.machines.get(at).cloned();
-        let Workers { writers, readers, observers } =
-            workers.unwrap_or(Workers { writers: Vec::new(), readers: Vec::new(), observers: Vec::new() });
+        let Workers { writers, readers, observers, members } = workers.unwrap_or_default();
         WorkloadSpec {
             first_worker: 1 + machine * WORKERS_PER_MACHINE,
             writers,
             readers,
             observers,
+            members,
             settle: SETTLE,
             ..WorkloadSpec::new(seed, clients, self.topics())
         }
     }
+}
+
+/// A member of the group. Its session is short, so that faults end sessions.
+fn member(restart_every: Duration) -> MemberSpec {
+    MemberSpec { group: GROUP.to_owned(), session_timeout_ms: 2_000, restart_every, ..MemberSpec::default() }
 }
 
 /// An idempotent writer with acks=all that goes round all partitions.

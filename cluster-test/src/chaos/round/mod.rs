@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use verify::history::{Expectations, Recorder};
-use verify::workload::{FinalReadSpec, FinalReads, ProgressWatch, Workload, final_read};
+use verify::workload::{FinalReadSpec, FinalReads, ProgressWatch, Workload, drain, final_read};
 use wire::pb::CreateTopicRequest;
 
 use self::load::TOPIC;
@@ -185,6 +185,7 @@ impl<'a> Stage<'a> {
         report.acked = counts.partitions.values().map(|partition| partition.acked).sum();
         report.unknown = counts.total(|worker| worker.unknown);
         report.failed = counts.total(|worker| worker.failed);
+        drain(&load::drain(self.plan, client.clone()), &self.recorder).await?;
         let topics = vec![load::topic(self.plan)];
         let spec = FinalReadSpec { catch_up: CATCH_UP_WITHIN, ..FinalReadSpec::new(client, topics) };
         let reads = final_read(&spec, &self.recorder).await.context("reading every replica")?;
