@@ -87,11 +87,15 @@ pub(super) struct Evidence<'h> {
     pub(super) partitions: BTreeMap<Place<'h>, Partition<'h>>,
     /// The call that sent each value. Looked up, never walked: its order is chance.
     senders: HashMap<u64, usize>,
+    by_answer: Vec<(Moment, usize)>,
 }
 
 impl<'h> Evidence<'h> {
     pub(super) fn gather(history: &'h History) -> Self {
-        let mut evidence = Self { history, partitions: BTreeMap::new(), senders: HashMap::new() };
+        let answered = |(index, call): (usize, &Call)| (call.completed.unwrap_or(call.invoked), index);
+        let mut by_answer: Vec<(Moment, usize)> = history.calls.iter().enumerate().map(answered).collect();
+        by_answer.sort();
+        let mut evidence = Self { history, partitions: BTreeMap::new(), senders: HashMap::new(), by_answer };
         for (index, call) in history.calls.iter().enumerate() {
             evidence.take(index, call);
         }
@@ -151,13 +155,8 @@ impl<'h> Evidence<'h> {
 
     /// All calls in the order of their answers; one without an answer by its question. For a client that makes one call
     /// after another this is the order in which it learned things.
-    pub(super) fn by_answer(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.history.calls.len()).collect();
-        order.sort_by_key(|index| {
-            let call = self.call(*index);
-            call.completed.unwrap_or(call.invoked)
-        });
-        order
+    pub(super) fn by_answer(&self) -> impl Iterator<Item = usize> + '_ {
+        self.by_answer.iter().map(|(_, index)| *index)
     }
 
     pub(super) fn call(&self, index: usize) -> &'h Call {

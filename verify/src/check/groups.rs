@@ -1,7 +1,7 @@
 //! Whether the members of each consumer group share its partitions as they should: one reader at a time, nothing passed over,
 //! committed offsets that never go back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Expectations;
 use super::evidence::{Evidence, Place, Source};
@@ -10,8 +10,6 @@ use crate::history::{Answer, Assign, Commit, Moment, Op, Outcome, PolledPartitio
 
 /// A member had a partition.
 struct Turn {
-    consumer: u64,
-    since: u64,
     from: Option<u64>,
     /// The call that says so.
     call: usize,
@@ -29,10 +27,11 @@ struct Reached {
 /// One partition of one group.
 #[derive(Default)]
 struct Shared {
-    turns: Vec<Turn>,
+    /// By epoch and consumer.
+    turns: BTreeMap<(u64, u64), Turn>,
     reached: Vec<Reached>,
-    /// Offsets that members were given.
-    given: BTreeSet<u64>,
+    /// Offsets that members were given; sorted once all are there.
+    given: Vec<u64>,
 }
 
 type Key<'h> = (&'h str, Place<'h>);
@@ -79,11 +78,12 @@ pub(super) fn check(evidence: &Evidence<'_>, expectations: &Expectations, findin
             _ => {}
         }
     }
-    for (key, shared) in &groups.shared {
+    for (key, shared) in &mut groups.shared {
+        shared.given.sort_unstable();
         shared.never_back(evidence, key, findings);
         shared.nothing_passed_over(evidence, expectations, key, findings);
     }
-    groups.drained(evidence, findings);
+    groups.drained(evidence, expectations, findings);
 }
 
 impl<'h> Groups<'h> {
@@ -97,8 +97,9 @@ impl<'h> Groups<'h> {
         self.of.insert(assign.consumer, &assign.group);
         self.turns.insert((assign.consumer, place), (assign.since, false));
         let shared = self.shared.entry((&assign.group, place)).or_default();
-        let same = |turn: &&Turn| turn.since == assign.since && turn.consumer != assign.consumer;
-        if let Some(other) = shared.turns.iter().find(same) {
+        let (consumer, since) = (assign.consumer, assign.since);
+        let same = shared.turns.range((since, 0)..=(since, u64::MAX));
+        if let Some((_, other)) = same.into_iter().find(|((_, other), _)| *other != consumer) {
             findings.add(Anomaly::TwoOwners, &place, || {
                 format!(
                     "group {:?}: two members have it since epoch {}: {} and {}",
@@ -109,8 +110,7 @@ impl<'h> Groups<'h> {
                 )
             });
         }
-        let (consumer, since, from) = (assign.consumer, assign.since, assign.from);
-        shared.turns.push(Turn { consumer, since, from, call });
+        shared.turns.insert((since, consumer), Turn { from: assign.from, call });
     }
 
     fn poll(
@@ -170,7 +170,7 @@ impl<'h> Groups<'h> {
     }
 
     /// What was acknowledged before a group was drained was given to one of its members.
-    fn drained(&self, evidence: &Evidence<'h>, findings: &mut Findings) {
+    fn drained(&self, evidence: &Evidence<'h>, expectations: &Expectations, findings: &mut Findings) {
         for call in &evidence.history.calls {
             let (Op::Drain(drain), Outcome::Ok(_)) = (&call.op, &call.outcome) else { continue };
             for (place, partition) in &evidence.partitions {
@@ -178,11 +178,13 @@ impl<'h> Groups<'h> {
                     continue;
                 }
                 let given = self.shared.get(&(&*drain.group, *place)).map(|shared| &shared.given);
+                let start = if expectations.retention { partition.log_start } else { 0 };
                 let acked = partition.sightings.iter().filter(|seen| seen.source == Source::Ack);
+                let acked = acked.filter(|seen| seen.offset >= start);
                 let missed = acked.filter(|seen| {
                     let is_before =
                         evidence.call(seen.call).completed.is_some_and(|at| at.before(call.invoked));
-                    is_before && !given.is_some_and(|given| given.contains(&seen.offset))
+                    is_before && !given.is_some_and(|given| given.binary_search(&seen.offset).is_ok())
                 });
                 for seen in missed {
                     findings.add(Anomaly::Unprocessed, place, || {
@@ -202,10 +204,9 @@ impl<'h> Groups<'h> {
 impl Shared {
     /// A later turn of another member that had begun before `at`.
     fn successor(&self, evidence: &Evidence<'_>, consumer: u64, since: u64, at: Moment) -> Option<&Turn> {
-        self.turns.iter().find(|turn| {
-            let begun = evidence.call(turn.call).completed;
-            turn.consumer != consumer && turn.since > since && begun.is_some_and(|begun| begun.before(at))
-        })
+        let later = self.turns.range((since.saturating_add(1), 0)..);
+        let mut later = later.filter(|((_, other), _)| *other != consumer).map(|(_, turn)| turn);
+        later.find(|turn| evidence.call(turn.call).completed.is_some_and(|begun| begun.before(at)))
     }
 
     /// A turn begins at or behind what earlier turns committed, and no answer is less than one that came before its question.
@@ -220,12 +221,18 @@ impl Shared {
                 )
             });
         };
-        for turn in &self.turns {
-            let earlier =
-                self.reached.iter().filter(|reached| reached.since.is_some_and(|at| at < turn.since));
-            if let Some(highest) = earlier.max_by_key(|reached| reached.offset)
-                && turn.from.unwrap_or(0) < highest.offset
-            {
+        let mut earlier: Vec<&Reached> =
+            self.reached.iter().filter(|reached| reached.since.is_some()).collect();
+        earlier.sort_by_key(|reached| reached.since);
+        let mut earlier = earlier.into_iter().peekable();
+        let mut highest: Option<&Reached> = None;
+        for ((since, _), turn) in &self.turns {
+            while let Some(before) = earlier.next_if(|reached| reached.since < Some(*since)) {
+                if highest.is_none_or(|highest| highest.offset <= before.offset) {
+                    highest = Some(before);
+                }
+            }
+            if let Some(highest) = highest.filter(|highest| highest.offset > turn.from.unwrap_or(0)) {
                 tell(turn.from.unwrap_or(0), turn.call, highest);
             }
         }
@@ -261,12 +268,12 @@ impl Shared {
         findings: &mut Findings,
     ) {
         let Some(partition) = evidence.partitions.get(place) else { return };
-        let begun = self.turns.iter().map(|turn| (turn.from.unwrap_or(0), turn.call));
+        let begun = self.turns.values().map(|turn| (turn.from.unwrap_or(0), turn.call));
         let committed = self.reached.iter().map(|reached| (reached.offset, reached.call));
         let Some((limit, call)) = begun.chain(committed).max_by_key(|(offset, _)| *offset) else { return };
         let start = if expectations.retention { partition.log_start } else { 0 };
         let visible = partition.visible.iter().filter(|offset| (start..limit).contains(*offset));
-        for offset in visible.filter(|offset| !self.given.contains(offset)) {
+        for offset in visible.filter(|offset| self.given.binary_search(offset).is_err()) {
             findings.add(Anomaly::Unprocessed, place, || {
                 format!(
                     "group {group:?}: offset {offset} was given to no member, though the group is at {limit} for {}",

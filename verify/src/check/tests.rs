@@ -141,7 +141,7 @@ const MILLION_MAX: f64 = 5.0;
 
 #[test]
 fn a_million_events_are_judged_in_seconds() {
-    let steps = if cfg!(debug_assertions) { 40_000 } else { 3_500_000 };
+    let steps = if cfg!(debug_assertions) { 40_000 } else { 2_000_000 };
     let (history, expectations) = history(7, steps);
     let begun = tokio::time::Instant::now();
     let verdict = check(&history, &expectations);

@@ -152,7 +152,7 @@ fn the_lines_shown_in_the_doc_are_what_is_read() {
         .map(|line| format!("{line}\n"))
         .collect();
     let history = History::from_bytes("doc", lines.as_bytes()).unwrap();
-    assert_eq!((history.calls.len(), history.faults.len(), history.end), (3, 1, 999));
+    assert_eq!((history.calls.len(), history.faults.len(), history.end), (5, 1, 999));
     assert_eq!(history.expectations, Some(Expectations { replicas: 3, ..Expectations::default() }));
     // And written again they are the same bytes.
     for line in lines.lines() {

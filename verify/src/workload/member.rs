@@ -45,7 +45,11 @@ impl Member {
             let topics: Vec<Arc<str>> =
                 self.worker.places.iter().map(|place| Arc::clone(&place.topic)).collect();
             let log = Log::new(&self.worker, self.consumers, &self.spec.group);
-            match join(&self.worker.config, &self.spec, &topics) {
+            // A client that is made anew draws other numbers: its member id must not be that of the one before.
+            let random_seed =
+                self.worker.config.random_seed.map(|seed| seed ^ u64::from(self.consumers) << 40);
+            let config = ClientConfig { random_seed, ..self.worker.config.clone() };
+            match join(&config, &self.spec, &topics) {
                 Ok(consumer) => self.live(consumer, log, &stop).await,
                 Err(error) => tracing::debug!(worker = self.worker.number, %error, "no member"),
             }

@@ -86,7 +86,7 @@ impl World {
             let recs = (from..until).map(|offset| (offset, partition.log[place(offset)].value)).collect();
             *next = until.max(from);
             let (topic, part) = self.names[*at].clone();
-            parts.push(PolledPartition { topic, part, recs, hw: None, start: None });
+            parts.push(PolledPartition { topic, part, recs, hw: None, start: Some(partition.start) });
         }
         let (worker, consumer) = (member.worker, member.consumer);
         let recorder = self.recorder(worker);

@@ -109,13 +109,15 @@ pub(super) fn one_epoch(plant: &mut Plant<'_>) -> bool {
 pub(super) fn read_after_release(plant: &mut Plant<'_>) -> bool {
     let mut places = Vec::new();
     for given in plant.given() {
+        let begun = plant.history.calls[given.call].completed;
         for (call, made) in plant.history.calls.iter().enumerate() {
+            let is_later = begun.is_some_and(|begun| begun.before(made.invoked));
             let is_its = matches!(&made.op, Op::Release(release)
                 if release.consumer == given.consumer && (&release.topic, release.part) == (&given.at.0, given.at.1));
             let again = plant.given().iter().any(|other| {
                 other.consumer == given.consumer && other.at == given.at && other.since > given.since
             });
-            if is_its && !again {
+            if is_later && is_its && !again {
                 // It keeps a partition and goes on polling: one of those polls brings the released one, too.
                 let polls = plant.history.calls.iter().enumerate().filter(|(_, poll)| {
                     matches!(&poll.op, Op::Poll(poll) if poll.consumer == given.consumer)

@@ -1,0 +1,149 @@
+//! One of 50 members over 500 partitions comes, and goes: how soon everybody has what it shall have, and whether those who keep
+//! their partitions notice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use client::{Client, GroupConfig, ProducerConfig, ProducerRecord, TopicPartition};
+use cluster_test::harness::{Member, TestCluster, eventually};
+use tokio::time::{Instant, MissedTickBehavior};
+use wire::pb;
+
+use super::{Bound, Figure};
+
+const PARTITIONS: u32 = 500;
+const MEMBERS: usize = 50;
+/// Records a second and partition, so that a member that reads has one every few milliseconds.
+const RATE: u64 = 10;
+/// Time for anything to come about.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(super) async fn measure() -> Result<Vec<Figure>> {
+    let cluster = TestCluster::start(3).await?;
+    let client = cluster.client().await?;
+    cluster.topic(&client, "orders", PARTITIONS, 1).await?;
+    let mut members = Vec::new();
+    for _ in 0..MEMBERS - 1 {
+        members.push(join(&cluster).await?);
+    }
+    settled(&client, MEMBERS - 1).await?;
+    let writer = Load::start(&client)?;
+    eventually("records at every member", PATIENCE, || async {
+        members.iter().all(|member| member.notes().read.len() > 50).then_some(())
+    })
+    .await?;
+
+    let kept = keeping(&members);
+    let joined = Instant::now();
+    members.push(join(&cluster).await?);
+    settled(&client, MEMBERS).await?;
+    let join_time = joined.elapsed();
+    let left = Instant::now();
+    let last = members.pop().context("a member")?;
+    last.close().await?;
+    settled(&client, MEMBERS - 1).await?;
+    let leave_time = left.elapsed();
+    // Pauses are those between two records of a partition that stayed; some go on a little behind the change.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let pause = longest_pause(&members, &kept, joined);
+    writer.stop().await?;
+    let seconds = |time: Duration| time.as_secs_f64();
+    Ok(vec![
+        Figure {
+            name: "one of 50 members over 500 partitions joins: settled after",
+            measured: seconds(join_time),
+            unit: "s",
+            bound: Bound::AtMost(2.0),
+        },
+        Figure {
+            name: "one of 50 members over 500 partitions leaves: settled after",
+            measured: seconds(leave_time),
+            unit: "s",
+            bound: Bound::AtMost(2.0),
+        },
+        Figure {
+            name: "longest pause of a member that kept partitions meanwhile",
+            measured: seconds(pause) * 1e3,
+            unit: "ms",
+            bound: Bound::AtMost(100.0),
+        },
+    ])
+}
+
+async fn join(cluster: &TestCluster) -> Result<Member> {
+    Member::start(cluster.brokers.bootstrap(), GroupConfig::new("billing"), "orders").await
+}
+
+/// Waits until the group has so many members and nothing is on its way.
+async fn settled(client: &Client, members: usize) -> Result<()> {
+    eventually("a settled group", PATIENCE, || async {
+        let request = pb::DescribeGroupsRequest { group_ids: vec!["billing".into()], lag: false };
+        let group = client.groups().describe_groups(request).await.ok()?.groups.pop()?.summary?;
+        (group.members as usize == members && group.state == "stable" && group.partitions == PARTITIONS)
+            .then_some(())
+    })
+    .await
+}
+
+/// What each member has.
+fn keeping(members: &[Member]) -> Vec<Vec<TopicPartition>> {
+    members.iter().map(|member| member.notes().assigned.iter().cloned().collect()).collect()
+}
+
+/// The longest time in which a member that kept partitions had no record of any of them.
+fn longest_pause(members: &[Member], before: &[Vec<TopicPartition>], since: Instant) -> Duration {
+    let mut longest = Duration::ZERO;
+    for (member, before) in members.iter().zip(before) {
+        let notes = member.notes();
+        let kept: BTreeMap<u32, ()> =
+            before.iter().filter(|at| notes.assigned.contains(at)).map(|at| (at.partition.0, ())).collect();
+        let mut last: Option<Instant> = None;
+        for (_, _, at) in notes.read.iter().filter(|(partition, _, _)| kept.contains_key(partition)) {
+            if let Some(last) = last.filter(|_| *at >= since) {
+                longest = longest.max(at.saturating_duration_since(last));
+            }
+            last = Some(*at);
+        }
+    }
+    longest
+}
+
+/// A steady load over all partitions.
+struct Load {
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Load {
+    fn start(client: &Client) -> Result<Self> {
+        let producer = client.producer(ProducerConfig::default())?;
+        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        #[expect(clippy::disallowed_methods, reason = "a task of this tool, joined by stop")]
+        let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut next = 0;
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = &mut stopped => break,
+                    _ = ticks.tick() => {}
+                }
+                for _ in 0..u64::from(PARTITIONS) * RATE / 100 {
+                    next = (next + 1) % PARTITIONS;
+                    let record = ProducerRecord::new("orders", "x").partition(next);
+                    // What is not acked does not come, and shows as a pause.
+                    drop(producer.send(record).await?);
+                }
+            }
+            Ok(producer.close().await?)
+        });
+        Ok(Self { stop, task })
+    }
+
+    async fn stop(self) -> Result<()> {
+        let _ = self.stop.send(());
+        self.task.await?
+    }
+}
