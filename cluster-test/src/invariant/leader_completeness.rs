@@ -54,6 +54,7 @@ mod tests {
         }
         story.holds(1, Story::committed(1, (1, 1)));
         story.holds(2, elected(2, 2));
+        story.holds(3, ProbeEvent::Wal(WalEvent::Created { of: Story::replica(3) }));
         story.breaks(3, elected(3, 3), "without entry 1.1");
     }
 
