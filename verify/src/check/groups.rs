@@ -184,7 +184,7 @@ impl<'h> Groups<'h> {
                 let missed = acked.filter(|seen| {
                     let is_before =
                         evidence.call(seen.call).completed.is_some_and(|at| at.before(call.invoked));
-                    is_before && !given.is_some_and(|given| given.binary_search(&seen.offset).is_ok())
+                    is_before && given.is_none_or(|given| given.binary_search(&seen.offset).is_err())
                 });
                 for seen in missed {
                     findings.add(Anomaly::Unprocessed, place, || {
