@@ -416,7 +416,7 @@ mod tests {
             "altair-cli consume orders --to @-15m",
             "altair-cli consume orders --follow -o json",
             "altair-cli consume orders --group billing",
-            "altair-cli consume orders payments.> --group billing --follow -n 5",
+            "altair-cli consume payments.> --group billing --follow -n 5",
             "altair-cli group list bill --watch",
             "altair-cli group describe billing fraud",
             "altair-cli group lag --partitions -o json",

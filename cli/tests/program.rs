@@ -69,7 +69,7 @@ fn wrong_usage_ends_with_2() {
         &["nonsense"],
         &["topic", "list", "-o", "xml"],
         &["consume", "orders", "--from", "never"],
-        &["consume", "orders", "--group", "g"],
+        &["consume", "orders", "--group", "g", "--partition", "3"],
         &["partition", "transfer-leader", "orders"],
         &["error", "ALT-0000"],
         &["topic", "create", "a b"],

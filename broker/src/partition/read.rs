@@ -18,6 +18,8 @@ use super::replica::Replica;
 
 /// Advice to a consumer whose replica has not caught up yet.
 const RETRY_AFTER_MS: u32 = 100;
+/// Time for a quorum to prove that an offset is not stored.
+const PROOF_WITHIN: Duration = Duration::from_secs(1);
 
 impl Replica {
     /// Reads whole batches from `offset` on, waiting for `min_bytes` until the deadline.
@@ -33,7 +35,11 @@ impl Replica {
                 return Err(self.core().not_leader(None));
             }
             let high_watermark = self.core().log.high_watermark().get();
-            self.check_range(args.offset, high_watermark)?;
+            if args.offset > high_watermark {
+                self.check_beyond(args.offset, high_watermark).await?;
+                continue;
+            }
+            self.check_start(args.offset, high_watermark)?;
             let batches = self.read(args.offset, high_watermark, args.max_bytes).await?;
             let bytes: usize = batches.iter().map(Bytes::len).sum();
             let enough = bytes >= args.min_bytes.clamp(1, args.max_bytes.max(1));
@@ -101,22 +107,33 @@ impl Replica {
         self.core().log.high_watermark().wait_past(offset, deadline).await.is_ok()
     }
 
-    /// An offset beyond the watermark is out of range only if this replica knows the true watermark: it leads, and an
-    /// entry of its own term is applied. Any other replica may just not have heard of it yet (architecture 14.17).
-    fn check_range(&self, offset: Offset, high_watermark: Offset) -> Result<(), ApiError> {
-        let core = self.core();
-        let log_start = core.log.log_start();
-        let knows_watermark = core.knows_watermark() || mutant::on(Mutant::LaggingOutOfRange);
-        if offset < log_start || (offset > high_watermark && knows_watermark) {
-            return Err(ApiError::new(ErrorCode::OffsetOutOfRange, format!("offset {offset} is not stored"))
-                .reason(format!("{} holds offsets {log_start} to {high_watermark}", self.name())));
+    /// An offset beyond this replica's watermark is out of range only if a quorum proves that the replica leads. A leader
+    /// that was cut off may have missed what another one has committed since, and any other replica may just not have
+    /// heard of it yet (architecture 14.17). Returns if the watermark has reached the offset meanwhile.
+    async fn check_beyond(&self, offset: Offset, high_watermark: Offset) -> Result<(), ApiError> {
+        if mutant::on(Mutant::LaggingOutOfRange) {
+            return Err(self.out_of_range(offset, high_watermark));
         }
-        if offset > high_watermark {
-            return Err(ApiError::new(ErrorCode::NotReady, format!("{} has not caught up yet", self.name()))
-                .reason(format!("this replica is at offset {high_watermark}, offset {offset} was asked for"))
-                .retry_after_ms(RETRY_AFTER_MS));
+        if self.core().is_leader() {
+            let proven = self.read_index(Instant::now() + PROOF_WITHIN).await?;
+            return if offset <= proven { Ok(()) } else { Err(self.out_of_range(offset, proven)) };
+        }
+        Err(ApiError::new(ErrorCode::NotReady, format!("{} has not caught up yet", self.name()))
+            .reason(format!("this replica is at offset {high_watermark}, offset {offset} was asked for"))
+            .retry_after_ms(RETRY_AFTER_MS))
+    }
+
+    fn check_start(&self, offset: Offset, high_watermark: Offset) -> Result<(), ApiError> {
+        if offset < self.core().log.log_start() {
+            return Err(self.out_of_range(offset, high_watermark));
         }
         Ok(())
+    }
+
+    fn out_of_range(&self, offset: Offset, high_watermark: Offset) -> ApiError {
+        let log_start = self.core().log.log_start();
+        ApiError::new(ErrorCode::OffsetOutOfRange, format!("offset {offset} is not stored"))
+            .reason(format!("{} holds offsets {log_start} to {high_watermark}", self.name()))
     }
 
     async fn read(&self, from: Offset, upto: Offset, max_bytes: usize) -> Result<Vec<Bytes>, ApiError> {

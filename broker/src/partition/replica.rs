@@ -82,13 +82,6 @@ impl Core {
         leader_epoch(self.group.metrics().borrow_watched().current_term)
     }
 
-    /// True if this replica knows the true high watermark: it leads, and an entry of its own term is applied.
-    pub(crate) fn knows_watermark(&self) -> bool {
-        let metrics = self.group.metrics();
-        let now = metrics.borrow_watched();
-        now.state.is_leader() && self.log.applied_term() == now.current_term
-    }
-
     /// Notes whether this replica leads; true if that is new.
     pub(crate) fn note_leading(&self, leads: bool) -> bool {
         let mut since = self.led_since.lock().unwrap_or_else(PoisonError::into_inner);

@@ -60,10 +60,8 @@ impl Figure {
 async fn main() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let json = words.iter().any(|word| word == "--json");
-    let mut wanted: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--json").collect();
-    if wanted.is_empty() {
-        wanted.extend(ALL);
-    }
+    let named: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--json").collect();
+    let wanted = if named.is_empty() { ALL.to_vec() } else { named };
     let mut figures = Vec::new();
     for what in wanted {
         figures.extend(match what {
