@@ -41,6 +41,10 @@ chaos *ARGS:
 chaos-figures:
     bash cluster-test/chaos-figures.sh
 
+# The rounds of chaos that belong to this commit.
+chaos-ci:
+    bash .ci/chaos
+
 # Whole clusters in simulated time under faults: `just sim --seeds 0..100`, `just sim --replay 17`.
 sim *ARGS:
     cargo run --release --locked -p cluster-test --bin sim -- {{ARGS}}
