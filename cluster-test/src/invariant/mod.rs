@@ -1,7 +1,7 @@
 //! What must hold inside a cluster at every moment, checked while it runs from what its brokers tell
 //! ([`broker::runtime::ProbeEvent`]).
 //!
-//! One file each. A check is pure: it sees each event with the logs as they were before it ([`Logs`]) and says what is
+//! One file each. A check is pure: it sees each event with the logs as they were before it (`Logs`) and says what is
 //! wrong. It knows every replica at once, which no broker does, and so finds what clients would see much later or never.
 
 mod applied;
