@@ -12,12 +12,13 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
 use openraft::EntryPayload;
+use raft_store::Vote;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::super::identity::Hello;
 use super::super::peers::{Room, Switchboard};
-use super::super::port::{AppendSession, GroupPort};
+use super::super::port::{AppendSession, Brief, GroupPort};
 use super::super::snapshot::{RANGE_MAX, RangePuller};
 use super::carrier::{Incoming, Road};
 use super::channel::Channel;
@@ -200,7 +201,11 @@ impl Session {
         match kind {
             Kind::Vote => {
                 let mut ask = VoteAsk::decode(body).map_err(malformed)?;
-                ask.transfer |= self.board.waives_lease(group, &port.brief());
+                let brief = port.brief();
+                if leads_no_more(&brief, &ask.vote) {
+                    self.board.orphaned(group, brief.term);
+                }
+                ask.transfer |= self.board.waives_lease(group, &brief);
                 let last = ask.last;
                 let tell = port.vote(ask, pre).await?;
                 if !tell.granted && tell.last > last {
@@ -387,6 +392,14 @@ impl AppendLane {
     }
 }
 
+/// True if the candidate is the very replica that this one follows. A leader does not stand for election, so it lost its
+/// leadership, say in a power cut of all brokers; whoever follows it still would else wait for it for ever, even if its
+/// log became too short to win.
+fn leads_no_more(voter: &Brief, candidate: &Vote) -> bool {
+    let follows = voter.leader.is_some_and(|(leader, _)| leader.0 == candidate.leader_id.voted_for);
+    !voter.leading && follows && candidate.leader_id.term > voter.term
+}
+
 /// Bytes that an append adds to the WAL.
 fn body_bytes(append: &Append) -> usize {
     let body = |payload: &message::Payload| match payload {
@@ -394,4 +407,31 @@ fn body_bytes(append: &Append) -> usize {
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     };
     append.entries.iter().map(|entry| body(&entry.payload)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_store::LeaderId;
+    use wire::ids::{BrokerId, ReplicaId};
+
+    use super::*;
+
+    #[test]
+    fn a_leader_that_stands_for_election_leads_no_more() {
+        let follower = |leader: Option<u64>| Brief {
+            me: ReplicaId(1),
+            term: 7,
+            leader: leader.map(|id| (ReplicaId(id), BrokerId(2))),
+            leading: false,
+            members: Vec::new(),
+            last_index: None,
+            fatal: None,
+        };
+        let asks =
+            |id: u64, term: u64| Vote { leader_id: LeaderId { term, voted_for: id }, committed: false };
+        assert!(leads_no_more(&follower(Some(2)), &asks(2, 8)));
+        assert!(!leads_no_more(&follower(Some(2)), &asks(2, 7)), "that is how it came to lead");
+        assert!(!leads_no_more(&follower(Some(2)), &asks(3, 8)), "somebody else is no news of the leader");
+        assert!(!leads_no_more(&follower(None), &asks(2, 8)));
+    }
 }
