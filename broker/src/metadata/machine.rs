@@ -140,6 +140,9 @@ impl MetadataMachine {
         let loaded = files.load()?;
         let from_keyed = keyed.load();
         let snapshot_at = loaded.as_ref().and_then(|loaded| loaded.applied.last);
+        if let Some(upto) = snapshot_at {
+            probe.note(|of| ProbeEvent::SnapshotFound { of, upto });
+        }
         let current = loaded
             .as_ref()
             .map(|loaded| Current { meta: meta_of(&loaded.applied), snapshot: loaded.snapshot.clone() });

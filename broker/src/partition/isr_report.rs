@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, OptionFuture};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::ids::{RaftGroupId, ReplicaId};
@@ -39,10 +41,16 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut next_report = began;
     let mut ticks = tokio::time::interval(MEASURE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // At most one proposal is on its way. Lag is measured meanwhile: what is not seen of it cannot be made up for later.
+    let mut proposal: Option<BoxFuture<'_, ()>> = None;
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            Some(()) = OptionFuture::from(proposal.as_mut()) => {
+                proposal = None;
+                continue;
+            }
             _ = ticks.tick() => {}
         }
         let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -54,14 +62,18 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         }
         let open: BTreeSet<RaftGroupId> = replicas.iter().map(|replica| replica.group()).collect();
         watched.retain(|group, _| open.contains(group));
-        if reports.is_empty() || Instant::now() < next_report {
+        if reports.is_empty() || Instant::now() < next_report || proposal.is_some() {
             continue;
         }
         reports.truncate(BATCH_MAX);
         next_report = Instant::now() + REPORT_EVERY;
-        if let Err(error) = shared.metadata().propose(Command::ReportIsr(reports), PROPOSE_WITHIN).await {
-            tracing::debug!(error = %error, "in-sync replicas not reported yet");
-        }
+        proposal = Some(report(&shared, reports).boxed());
+    }
+}
+
+async fn report(shared: &Shared, reports: Vec<IsrReport>) {
+    if let Err(error) = shared.metadata().propose(Command::ReportIsr(reports), PROPOSE_WITHIN).await {
+        tracing::debug!(error = %error, "in-sync replicas not reported yet");
     }
 }
 

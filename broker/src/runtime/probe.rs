@@ -89,6 +89,13 @@ pub enum ProbeEvent {
         /// End of the partition log; 0 in the metadata group.
         end: u64,
     },
+    /// The metadata group found a snapshot among its files, which outlives the broker without any checkpoint.
+    SnapshotFound {
+        /// The replica.
+        of: GroupReplica,
+        /// Last entry that the snapshot covers.
+        upto: LogPosition,
+    },
     /// A leader begins to hand its leadership over.
     TransferBegun {
         /// The leader.

@@ -225,6 +225,10 @@ impl Logs {
                     log.mark = log.mark.max(*upto);
                 }
             }
+            ProbeEvent::SnapshotFound { of, upto } => {
+                let log = self.at(*of, broker);
+                log.mark = log.mark.max(Some(*upto));
+            }
             _ => {}
         }
     }

@@ -80,6 +80,15 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_found_at_the_start_covers_a_purge() {
+        let mut story = story();
+        let upto = LogPosition { term: 1, index: 3 };
+        story.breaks(1, purged(3), "durable up to None");
+        story.holds(1, ProbeEvent::SnapshotFound { of: Story::replica(1), upto });
+        story.holds(1, purged(3));
+    }
+
+    #[test]
     fn a_file_that_the_older_checkpoint_needs_is_found() {
         let mut story = story();
         story.holds(1, Story::checkpoint(&[(1, (1, 3), None)]));
