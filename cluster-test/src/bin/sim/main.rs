@@ -14,6 +14,10 @@ use clap::Parser;
 
 use args::{Args, Mode};
 
+/// As in the broker; seeds take a tenth less time with it.
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Something is wrong with the cluster.
 const EXIT_FOUND: u8 = 1;
 /// Something is wrong with the command.

@@ -185,7 +185,9 @@ impl<'a> Stage<'a> {
         report.acked = counts.partitions.values().map(|partition| partition.acked).sum();
         report.unknown = counts.total(|worker| worker.unknown);
         report.failed = counts.total(|worker| worker.failed);
-        drain(&load::drain(self.plan, client.clone()), &self.recorder).await?;
+        if let Err(late) = drain(&load::drain(self.plan, client.clone()), &self.recorder).await {
+            report.findings.push(format!("not-drained: {late}"));
+        }
         let topics = vec![load::topic(self.plan)];
         let spec = FinalReadSpec { catch_up: CATCH_UP_WITHIN, ..FinalReadSpec::new(client, topics) };
         let reads = final_read(&spec, &self.recorder).await.context("reading every replica")?;
