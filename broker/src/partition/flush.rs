@@ -57,6 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             start_write_back(&shared).await;
             continue;
         }
+        shared.wal().ask_for_files();
         if let Err(reason) = flush_all(&shared, pressed).await {
             shared.fatal().stop(reason);
             return;

@@ -328,6 +328,14 @@ impl Wal {
         }
     }
 
+    /// Asks the disk once more for files if it had no room for them at the last attempt. Checkpoints ask too, but while
+    /// nothing can be brought in there may be nothing to write one for.
+    pub fn ask_for_files(&self) {
+        if self.shared.files.counts().full {
+            self.shared.make_files();
+        }
+    }
+
     /// The WAL's metrics.
     #[must_use]
     pub fn metrics(&self) -> WalMetrics {

@@ -684,18 +684,18 @@ impl GroupReplay {
     }
 
     /// Up to where the log is purged: not further than the files of the replica reach according to the mark, if the
-    /// entries behind it are still here. So a fall back to the older checkpoint finds what it has to apply again.
+    /// entries behind it are still here. So a fall back to the older checkpoint, or to none, finds what it has to apply
+    /// again.
     fn purge_point(&self) -> Option<LogPosition> {
-        let purged = self.purged?;
-        let Some(mark) = self.base.mark.map(|mark| mark.applied) else { return Some(purged) };
-        let base = self.base.purged.map_or(0, |base| base.index);
-        if mark.index >= purged.index || base >= purged.index {
-            return Some(purged);
+        let index = |position: Option<LogPosition>| position.map(|position| position.index);
+        let mark = self.base.mark.map(|mark| mark.applied);
+        let clamped = if index(mark) < index(self.base.purged) { self.base.purged } else { mark };
+        if index(self.purged) <= index(clamped) {
+            return self.purged;
         }
-        let clamped = if base > mark.index { self.base.purged? } else { mark };
-        let kept = self.slots.range(clamped.index + 1..).map(|(index, _)| *index);
-        let contiguous = kept.zip(clamped.index + 1..).all(|(index, wanted)| index == wanted);
-        let some = self.slots.contains_key(&(clamped.index + 1));
-        Some(if some && contiguous { clamped } else { purged })
+        let first = clamped.map_or(0, |clamped| clamped.index + 1);
+        let kept = self.slots.range(first..).map(|(index, _)| *index);
+        let contiguous = kept.zip(first..).all(|(index, wanted)| index == wanted);
+        if contiguous && self.slots.contains_key(&first) { clamped } else { self.purged }
     }
 }
