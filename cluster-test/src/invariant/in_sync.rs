@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use broker::runtime::ProbeEvent;
-use raft_store::{GroupReplica, LogPosition};
+use raft_store::{GroupReplica, LogPosition, WalEvent};
 
 use super::logs::{Log, Logs};
 use super::{Invariant, Sighting};
@@ -18,6 +18,8 @@ const SLACK: Duration = Duration::from_millis(2_000);
 pub(super) struct InSyncNear {
     /// Since when a replica leads in a term.
     since: BTreeMap<GroupReplica, (u64, Duration)>,
+    /// When a replica was deleted: its leader does not hear of it at once.
+    deleted: BTreeMap<GroupReplica, Duration>,
 }
 
 impl Invariant for InSyncNear {
@@ -26,6 +28,9 @@ impl Invariant for InSyncNear {
     }
 
     fn see(&mut self, logs: &Logs, seen: &Sighting<'_>) -> Result<(), String> {
+        if let ProbeEvent::Wal(WalEvent::Deleted { of }) = seen.event {
+            self.deleted.insert(*of, seen.at);
+        }
         let ProbeEvent::InSync { of, term, replicas } = seen.event else { return Ok(()) };
         let since = self.since.entry(*of).or_insert((*term, seen.at));
         if since.0 != *term {
@@ -37,7 +42,8 @@ impl Invariant for InSyncNear {
         let Some(old) = entry_before(leader, seen.at - patience) else { return Ok(()) };
         for replica in replicas.iter().filter(|replica| **replica != of.replica) {
             let other = GroupReplica { group: of.group, replica: *replica };
-            if !logs.log(other).is_some_and(|log| log.holds(old)) {
+            let just_gone = self.deleted.get(&other).is_some_and(|at| seen.at < *at + patience);
+            if !just_gone && !logs.log(other).is_some_and(|log| log.holds(old)) {
                 return Err(format!("{of} counts replica {replica} as in sync, which lacks {old} for long"));
             }
         }
@@ -69,5 +75,20 @@ mod tests {
         story.holds(2, Story::appended(2, (1, 1), 7));
         story.holds(2, Story::durable(2, (1, 1), 7));
         story.holds(1, told());
+    }
+
+    #[test]
+    fn a_deleted_replica_may_be_counted_for_a_moment_and_not_for_long() {
+        let mut story = Story::of(InSyncNear::default());
+        let told = || ProbeEvent::InSync { of: Story::replica(1), term: 1, replicas: [1, 2].into() };
+        story.holds(1, told());
+        story.holds(1, Story::appended(1, (1, 1), 7));
+        story.holds(2, Story::appended(2, (1, 1), 7));
+        story.holds(2, Story::durable(2, (1, 1), 7));
+        story.wait(Duration::from_secs(5));
+        story.holds(2, ProbeEvent::Wal(WalEvent::Deleted { of: Story::replica(2) }));
+        story.holds(1, told());
+        story.wait(Duration::from_secs(4));
+        story.breaks(1, told(), "lacks 1.1 for long");
     }
 }
