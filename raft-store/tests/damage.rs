@@ -182,7 +182,15 @@ fn a_damaged_newest_checkpoint_costs_nothing() {
         assert_eq!(recovery.report.damaged_checkpoints, 1);
         assert!(recovery.report.damaged_groups.is_empty());
         for (group, state) in (0..GROUPS).zip(&states) {
-            assert_eq!(&Sim::state_of(&sim.wal, &recovery, group), state, "seed {seed}, group {group}");
+            let found = Sim::state_of(&sim.wal, &recovery, group);
+            // What was purged behind the damaged one may be back: the older one may not cover it.
+            assert!(found.entries.ends_with(&state.entries), "seed {seed}, group {group}");
+            assert!(found.purged <= state.purged, "seed {seed}, group {group}");
+            assert_eq!(
+                (found.replica, found.vote),
+                (state.replica, state.vote),
+                "seed {seed}, group {group}"
+            );
         }
     }
 }

@@ -121,6 +121,33 @@ fn entries_that_hold_an_old_file_back_are_moved_and_survive() {
 }
 
 #[tokio::test]
+async fn one_entry_does_not_hold_a_wal_of_a_few_files_for_ever() {
+    let disk = FaultyDisk::new(1);
+    let config = WalConfig { outstanding_max: 512 << 10, reserve: 128 << 10, ..small_config() };
+    let (wal, _thread, _) = open_with_thread(Arc::new(disk), root(), config);
+    for group in [1, 2] {
+        wal.create_group(spec(group)).await.unwrap();
+    }
+    let mut quiet: Log = wal.log(1, 101).unwrap();
+    append(&mut quiet, vec![entry(1, 0, &[9; 10])]).await.unwrap();
+    let mut busy: Log = wal.log(2, 102).unwrap();
+    let mut index = 0;
+    while wal.budget().available() > 0 {
+        append(&mut busy, vec![entry(1, index, &[1; 20_000])]).await.unwrap();
+        index += 1;
+    }
+    let applied = LogPosition { term: 1, index: index - 1 };
+    busy.purge(applied.log_id()).await.unwrap();
+    let mark = GroupMark { group: 2, replica: 102, applied, ..GroupMark::default() };
+    assert_eq!(wal.checkpoint(vec![mark]).await.unwrap().relocated, 1);
+    for _ in 0..2 {
+        wal.checkpoint(Vec::new()).await.unwrap();
+    }
+    assert!(wal.budget().available() > 0, "{:?}", wal.pressure());
+    assert_eq!(quiet.try_get_log_entries(0..1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_new_bytes_and_not_votes() {
     let disk = FaultyDisk::new(1);
     let config = WalConfig { tail_cache_bytes: 1 << 20, ..sim_config() };

@@ -26,6 +26,9 @@ use super::state_file;
 const WRITE_BACK_EVERY: Duration = Duration::from_millis(250);
 /// Above this share of the WAL's bound everything is flushed and purged without regard to followers that are away.
 const PRESSURE_PERCENT: u64 = 50;
+/// Above this share the log says who holds the WAL, but not more often than this.
+const NEARLY_FULL_PERCENT: u64 = 90;
+const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Applied bytes that are flushed at once, whatever the interval: what a disk writes back in about a second.
 const DIRTY_BYTES_MAX: u64 = 256 << 20;
 /// Time for Raft to take notice of the state on disk; else the next flush purges.
@@ -45,13 +48,22 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let interval = Duration::from_millis(shared.flush_interval_ms());
     let mut write_back = tokio::time::interval(WRITE_BACK_EVERY.min(interval));
     let mut next_flush = Instant::now() + interval;
+    let mut next_word = Instant::now();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             _ = write_back.tick() => {}
         }
-        let pressed = is_pressed(shared.wal());
+        let pressed = is_above(shared.wal(), PRESSURE_PERCENT);
+        if pressed && is_above(shared.wal(), NEARLY_FULL_PERCENT) && Instant::now() >= next_word {
+            next_word = Instant::now() + SAY_EVERY;
+            let pressure = shared.wal().pressure();
+            tracing::warn!(
+                ?pressure,
+                "the write-ahead log is nearly full: producers wait until files of it can go"
+            );
+        }
         let much = shared.dirty().load(Ordering::Relaxed) >= DIRTY_BYTES_MAX;
         if Instant::now() < next_flush && !pressed && !much {
             start_write_back(&shared).await;
@@ -66,9 +78,10 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-fn is_pressed(wal: &Wal) -> bool {
+/// True if more than this share of the WAL's bound is taken.
+fn is_above(wal: &Wal, percent: u64) -> bool {
     let pressure = wal.pressure();
-    pressure.outstanding > pressure.max / 100 * PRESSURE_PERCENT
+    pressure.outstanding > pressure.max / 100 * percent
 }
 
 async fn start_write_back(shared: &Arc<Shared>) {

@@ -501,13 +501,18 @@ impl Shared {
         Ok(count)
     }
 
-    /// Writes live entries of groups that hold old files back again at the front, and waits until they are durable.
+    /// Writes live entries of groups that hold old files back again at the front, and waits until they are durable. In a
+    /// WAL that is half full every file but the newest is old: a bound of a few files must not be held by one entry.
     async fn relocate_stragglers(self: &Arc<Self>) -> Result<u64, WalError> {
         let newest = self.files.newest();
+        let most = self.config.outstanding_max - self.config.reserve;
+        let patience = match self.budget.outstanding() > most / 2 {
+            true => 1,
+            false => self.config.relocate_after_files,
+        };
         let behind = |group: &Arc<Group>| {
             let mut state = group.lock();
-            let old =
-                state.oldest_file().is_some_and(|file| newest - file >= self.config.relocate_after_files);
+            let old = state.oldest_file().is_some_and(|file| newest - file >= patience);
             old && state.live_bytes() <= RELOCATE_BYTES_MAX
         };
         let groups: Vec<_> = self.lock_groups().values().filter(|group| behind(group)).cloned().collect();

@@ -604,7 +604,7 @@ impl Replay {
         }
         for (id, replay) in self.groups {
             let damaged = self.all_damaged || self.damaged.contains(&id);
-            groups.insert(id, Arc::new(replay.finish(damaged)));
+            groups.insert(id, Arc::new(replay.finish(damaged, self.report.damaged_checkpoints > 0)));
         }
         let damaged = groups.values().filter(|group| group.lock().damaged).map(|group| group.group);
         self.report.damaged_groups = damaged.collect();
@@ -649,8 +649,9 @@ impl GroupReplay {
         }
     }
 
-    fn finish(self, damaged: bool) -> Group {
-        let purged = self.purge_point();
+    /// What the frames come to. `fell_back`: a newer checkpoint was damaged.
+    fn finish(self, damaged: bool, fell_back: bool) -> Group {
+        let purged = self.purge_point(fell_back);
         let keep_from = purged.map_or(0, |purged| purged.index.saturating_add(1));
         let mut state = GroupState {
             purged,
@@ -686,9 +687,12 @@ impl GroupReplay {
     /// Up to where the log is purged: not further than the files of the replica reach according to the mark, if the
     /// entries behind it are still here. So a fall back to the older checkpoint, or to none, finds what it has to apply
     /// again.
-    fn purge_point(&self) -> Option<LogPosition> {
+    fn purge_point(&self, fell_back: bool) -> Option<LogPosition> {
         let index = |position: Option<LogPosition>| position.map(|position| position.index);
         let mark = self.base.mark.map(|mark| mark.applied);
+        if mark.is_none() && !fell_back {
+            return self.purged;
+        }
         let clamped = if index(mark) < index(self.base.purged) { self.base.purged } else { mark };
         if index(self.purged) <= index(clamped) {
             return self.purged;
