@@ -97,7 +97,7 @@ impl Nemesis {
         let links: Links = others.into_iter().map(|other| (station.name.clone(), other)).collect();
         links.iter().for_each(|(a, b)| world.hold(a, b));
         self.network_busy = true;
-        let detail = self.later(world, 500..20_000, Undo::Release(links));
+        let detail = self.later(world, 500..30_000, Undo::Release(links));
         Ok(Answer::installed(&station.name, detail))
     }
 
