@@ -123,6 +123,17 @@ fn after_a_failed_sync_the_bytes_are_gone_even_if_a_second_sync_works() {
 }
 
 #[test]
+fn a_sync_fails_where_it_was_planned_to() {
+    let disk = disk(1);
+    let file = open(&disk, "a");
+    disk.fail_sync_below(Path::new("/e"), 1);
+    file.sync_data().unwrap();
+    disk.fail_sync_below(Path::new("/d"), 2);
+    file.sync_data().unwrap();
+    assert!(matches!(file.sync_data(), Err(DiskError::Io { .. })));
+}
+
+#[test]
 fn handles_and_locks_die_with_their_process() {
     let disk = disk(1);
     let file = open(&disk, "a");

@@ -59,6 +59,8 @@ pub enum FaultKind {
     AtTransfer,
     /// A broker is struck right after it created a replica.
     AtCreate,
+    /// A broker is cut off from the others with all clients, and struck when it takes back what it wrote alone.
+    AtTruncate,
 }
 
 impl FaultKind {
@@ -92,6 +94,7 @@ impl FaultKind {
         Self::AtInstall,
         Self::AtTransfer,
         Self::AtCreate,
+        Self::AtTruncate,
     ];
 
     /// Its name in histories and reports.
@@ -126,6 +129,7 @@ impl FaultKind {
             Self::AtInstall => "at_install",
             Self::AtTransfer => "at_transfer",
             Self::AtCreate => "at_create",
+            Self::AtTruncate => "at_truncate",
         }
     }
 }

@@ -20,6 +20,7 @@ mod plan;
 mod run;
 mod stage;
 mod station;
+mod tails;
 mod trace;
 mod watch;
 mod world;

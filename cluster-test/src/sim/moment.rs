@@ -24,6 +24,8 @@ pub(super) enum Moment {
     Truncated,
     /// The first entry after such a removal is durable.
     Overwritten,
+    /// As [`Moment::Overwritten`], and the log is shorter than it was before.
+    Shortened,
     /// It created a replica's log.
     Created,
     /// It wrote a checkpoint.
@@ -47,6 +49,7 @@ impl Moment {
             Self::Voted | Self::Voting | Self::Elected => FaultKind::AtVote,
             Self::Written | Self::Committed | Self::Applied => FaultKind::AtWrite,
             Self::Truncated | Self::Overwritten | Self::Checkpointed | Self::Purged => FaultKind::AtRelease,
+            Self::Shortened => FaultKind::AtTruncate,
             Self::Created => FaultKind::AtCreate,
             Self::Installing | Self::Installed => FaultKind::AtInstall,
             Self::HandingOver | Self::HandedOver => FaultKind::AtTransfer,

@@ -56,6 +56,9 @@ pub struct FaultPlan {
     pub victim: u32,
 }
 
+/// What is added to the weight of kinds of faults that were asked for.
+const WITH_WEIGHT: u64 = 6;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
@@ -92,9 +95,11 @@ impl FaultPlan {
     fn draw(random: &Random, nodes: u32, with: &[FaultKind]) -> Self {
         let mut kinds = BTreeMap::new();
         for kind in FaultKind::ALL {
-            let weight = random.range(1..6);
-            if random.range(0..100) < 40 || with.contains(kind) {
-                kinds.insert(*kind, weight);
+            let (weight, is_drawn) = (random.range(1..6), random.range(0..100) < 40);
+            let asked = with.contains(kind);
+            if is_drawn || asked {
+                // What was asked for comes often, or a short seed may not get to it.
+                kinds.insert(*kind, weight + if asked { WITH_WEIGHT } else { 0 });
             }
         }
         Self {

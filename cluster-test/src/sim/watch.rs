@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use broker::runtime::{Probe, ProbeEvent};
 use disk::faulty::FaultyDisk;
-use raft_store::{GroupReplica, WalEvent};
+use raft_store::WalEvent;
 
 use super::moment::Moment;
+use super::tails::Tails;
 use super::trace::{SimClock, Trace};
 use crate::invariant::{Invariants, Sighting};
 
@@ -62,8 +63,7 @@ struct State {
     rotten: BTreeSet<u32>,
     /// The file of the newest durable entry, by broker.
     wal_files: BTreeMap<u32, u64>,
-    /// Replicas whose last removal of entries no durable entry followed.
-    cut: BTreeSet<GroupReplica>,
+    tails: Tails,
     traps: Vec<Trap>,
     sprung: Vec<Sprung>,
 }
@@ -150,11 +150,13 @@ impl Watch {
 
 impl State {
     fn spring(&mut self, broker: u32, event: &ProbeEvent) -> Option<Sprung> {
+        let of_log = self.tails.moment(event);
+        let overwritten = of_log.filter(|moment| *moment == Moment::Shortened).map(|_| Moment::Overwritten);
+        let moments = [Moment::of(event), of_log, overwritten];
         // One strike at a time: the next moment may be an echo of the first.
         if !self.sprung.is_empty() {
             return None;
         }
-        let moments = [Moment::of(event), self.overwritten(event)];
         let mut ripe = None;
         for (at, trap) in self.traps.iter_mut().enumerate() {
             if !moments.contains(&Some(trap.moment)) {
@@ -167,20 +169,6 @@ impl State {
         }
         let trap = self.traps.remove(ripe?);
         Some(Sprung { broker, trap, event: format!("{event:?}") })
-    }
-
-    /// The moment that no single event shows.
-    fn overwritten(&mut self, event: &ProbeEvent) -> Option<Moment> {
-        match event {
-            ProbeEvent::Wal(WalEvent::Truncated { of, .. }) => {
-                self.cut.insert(*of);
-                None
-            }
-            ProbeEvent::Wal(WalEvent::EntryDurable { of, .. }) => {
-                self.cut.remove(of).then_some(Moment::Overwritten)
-            }
-            _ => None,
-        }
     }
 }
 
@@ -200,6 +188,8 @@ fn is_rare(event: &ProbeEvent) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use raft_store::GroupReplica;
+
     use super::*;
 
     #[test]

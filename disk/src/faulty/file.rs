@@ -103,7 +103,7 @@ impl DiskFile for FaultyFile {
     fn sync_data(&self) -> Result<()> {
         let mut world = self.disk.begin(OpKind::Sync, &self.path, Some(self.life))?;
         let mut content = lock(&self.content);
-        if world.plan.sync_fails() {
+        if world.plan.sync_fails(&self.path) {
             content.fail_sync();
             return Err(failed(OpKind::Sync, &self.path, "planned failure"));
         }

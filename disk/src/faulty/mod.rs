@@ -119,7 +119,16 @@ impl FaultyDisk {
 
     /// The `nth` sync of a file or directory from now (1 is the next) fails with an input/output error.
     pub fn fail_sync(&self, nth: u64) {
-        self.world().plan.sync_fails_in = Some(nth);
+        let mut world = self.world();
+        world.plan.sync_fails_in = Some(nth);
+        world.plan.sync_fails_below = None;
+    }
+
+    /// As [`FaultyDisk::fail_sync`], and only what lies below `directory` counts.
+    pub fn fail_sync_below(&self, directory: &Path, nth: u64) {
+        let mut world = self.world();
+        world.plan.sync_fails_in = Some(nth);
+        world.plan.sync_fails_below = Some(directory.to_path_buf());
     }
 
     /// The `nth` write from now (1 is the next) fails with an input/output error after a part of it was written.
@@ -308,7 +317,7 @@ impl Disk for FaultyDisk {
         if world.names.get(path) != Some(Node::Directory) {
             return Err(DiskError::NotFound { path: path.to_path_buf() });
         }
-        if world.plan.sync_fails() {
+        if world.plan.sync_fails(path) {
             return Err(failed(OpKind::SyncDir, path, "planned failure"));
         }
         world.names.sync(path);

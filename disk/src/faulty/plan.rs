@@ -1,7 +1,7 @@
 //! Which operations of the simulated disk fail, and how many there were.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +100,8 @@ pub(super) struct Plan {
     pub(super) off: bool,
     pub(super) off_in: Option<u64>,
     pub(super) sync_fails_in: Option<u64>,
+    /// Only syncs of files below it count, if it is set.
+    pub(super) sync_fails_below: Option<PathBuf>,
     pub(super) write_fails_in: Option<u64>,
     pub(super) read_fails_in: Option<u64>,
     pub(super) capacity: u64,
@@ -116,6 +118,7 @@ impl Plan {
             off: false,
             off_in: None,
             sync_fails_in: None,
+            sync_fails_below: None,
             write_fails_in: None,
             read_fails_in: None,
             capacity,
@@ -157,8 +160,9 @@ impl Plan {
         }
     }
 
-    pub(super) fn sync_fails(&mut self) -> bool {
-        count_down(&mut self.sync_fails_in)
+    pub(super) fn sync_fails(&mut self, path: &Path) -> bool {
+        let counts = self.sync_fails_below.as_ref().is_none_or(|directory| path.starts_with(directory));
+        counts && count_down(&mut self.sync_fails_in)
     }
 
     pub(super) fn write_fails(&mut self) -> bool {

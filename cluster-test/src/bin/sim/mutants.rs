@@ -57,19 +57,19 @@ fn occasions(mutant: Mutant) -> Vec<FaultKind> {
             vec![FaultKind::PowerOne, FaultKind::PowerAll, FaultKind::AtWrite]
         }
         Mutant::VoteNotPersisted | Mutant::ResumeAsLeader => vec![FaultKind::Kill, FaultKind::AtVote],
-        Mutant::TruncateNotPersisted => vec![FaultKind::Isolate, FaultKind::AtWrite, FaultKind::AtRelease],
+        Mutant::TruncateNotPersisted => vec![FaultKind::AtTruncate],
         Mutant::BadCrcAccepted | Mutant::DamageAsTornTail => vec![FaultKind::WalRot],
-        Mutant::FsyncErrorRetried => vec![FaultKind::FsyncError, FaultKind::PowerOne, FaultKind::PowerAll],
+        Mutant::FsyncErrorRetried => vec![FaultKind::FsyncError],
         Mutant::InstallWithoutCheckpoint => vec![FaultKind::Wipe, FaultKind::AtInstall],
         Mutant::ReplicaIdReused => vec![FaultKind::Wipe],
         Mutant::StaleLeaderReads => vec![FaultKind::Isolate, FaultKind::AtVote],
         Mutant::IsrIgnoresLag => vec![FaultKind::Isolate, FaultKind::Hold],
-        Mutant::UnknownToldAsFailure | Mutant::HighWatermarkFromAppend => {
-            vec![FaultKind::AtWrite, FaultKind::Isolate]
-        }
+        Mutant::HighWatermarkFromAppend => vec![FaultKind::AtWrite, FaultKind::Isolate],
+        Mutant::UnknownToldAsFailure => vec![FaultKind::OneWay, FaultKind::SlowLink, FaultKind::Hold],
         Mutant::DuplicatesAfterFailover | Mutant::SequenceGapAccepted => {
             vec![FaultKind::AtWrite, FaultKind::Isolate, FaultKind::Kill]
         }
+        Mutant::CommitNotAwaited => vec![FaultKind::Isolate, FaultKind::OneWay, FaultKind::Hold],
         Mutant::OrphanDeleted => vec![FaultKind::AtCreate, FaultKind::CreateTopic],
         _ => vec![FaultKind::Kill, FaultKind::PowerOne],
     }

@@ -45,6 +45,22 @@ impl Nemesis {
         Err(format!("waits for {moment:?} after {passes} more, then {strike:?}"))
     }
 
+    /// Cuts a broker off with all clients, and sets a trap for the moment in which it takes back what it wrote alone:
+    /// its log is then shorter than it was, because nobody writes to the others.
+    pub(super) fn strand(&mut self, world: &World) -> Struck {
+        self.free_network()?;
+        if world.watch.traps() >= TRAPS_MAX {
+            return Err("enough traps are set".to_owned());
+        }
+        let station = self.any(world)?;
+        let strike = pick(&self.random, &[Strike::Kill, Strike::Power]);
+        world.watch.set(Trap { moment: Moment::Shortened, passes: 0, strike });
+        let mut side = vec![station.name.clone()];
+        side.extend(world.clients.iter().cloned());
+        let detail = self.cut(world, both_ways(&side, &Self::others(world, &station.name, false)));
+        Ok(Answer::installed(&station.name, format!("alone with the clients {detail}, then {strike:?}")))
+    }
+
     /// Finishes what traps have begun.
     pub(super) fn finish_strikes(&mut self, world: &mut World) {
         for Sprung { broker, trap, event } in world.watch.take_sprung() {

@@ -210,6 +210,7 @@ impl Nemesis {
             | FaultKind::AtInstall
             | FaultKind::AtTransfer
             | FaultKind::AtCreate => self.aim(world, kind),
+            FaultKind::AtTruncate => self.strand(world),
         }
         .unwrap_or_else(Answer::skipped)
     }

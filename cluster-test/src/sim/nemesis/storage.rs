@@ -28,12 +28,20 @@ impl Nemesis {
         Ok(Answer::installed(&station.name, format!("{latency:?} {detail}")))
     }
 
+    /// An fsync fails, of any file or of the write-ahead log. After the latter the machine soon loses its power: then what
+    /// the failed fsync left behind is gone, whatever a later one said.
     pub(super) fn fsync_error(&mut self, world: &World) -> Struck {
         let station = self.any(world)?;
-        let nth = self.random.range(1..60);
         station.set_broken();
-        station.disk.fail_sync(nth);
-        Ok(Answer::installed(&station.name, format!("the {nth}th from now")))
+        if self.random.range(0..2) == 0 {
+            let nth = self.random.range(1..60);
+            station.disk.fail_sync(nth);
+            return Ok(Answer::installed(&station.name, format!("the {nth}th from now")));
+        }
+        let nth = self.random.range(1..20);
+        station.disk.fail_sync_below(&layout::wal_dir(Path::new(ROOT)), nth);
+        let detail = self.later(world, 300..2_000, Undo::PowerCycle(station.id));
+        Ok(Answer::installed(&station.name, format!("the {nth}th of the log from now, with power {detail}")))
     }
 
     pub(super) fn write_error(&mut self, world: &World) -> Struck {
