@@ -14,7 +14,7 @@ use crate::error::ClientError;
 /// Calls to exactly one broker: not routed to leaders and not repeated. For tools that compare replicas; applications
 /// read with a [`Consumer`](crate::Consumer).
 ///
-/// Every call has one attempt of `request_timeout_ms`. All of them only read.
+/// Every call has one attempt of `request_timeout_ms`. All of them but [`produce`](Self::produce) only read.
 #[derive(Debug, Clone)]
 pub struct PinnedBroker {
     core: Arc<ClientCore>,
@@ -38,6 +38,28 @@ impl PinnedBroker {
     pub async fn fetch(&self, request: pb::FetchRequest) -> Result<pb::FetchResponse, ClientError> {
         let wait = Duration::from_millis(u64::from(request.max_wait_ms));
         self.call(wait, |connection| async move { connection.broker().fetch(request).await }).await
+    }
+
+    /// Writes batches as they are, once: neither repeated nor brought into order. For tools that show what a broker does
+    /// with a client that is not this SDK; applications write with a [`Producer`](crate::Producer).
+    ///
+    /// # Errors
+    /// The broker did not answer or refused the whole call; each partition has an error of its own in the answer.
+    pub async fn produce(&self, request: pb::ProduceRequest) -> Result<pb::ProduceResponse, ClientError> {
+        let call = |connection: Connection| async move { connection.broker().produce(request).await };
+        self.call(Duration::ZERO, call).await
+    }
+
+    /// A producer id that nobody else has, for batches of [`produce`](Self::produce).
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub async fn init_producer(
+        &self,
+        request: pb::InitProducerRequest,
+    ) -> Result<pb::InitProducerResponse, ClientError> {
+        let call = |connection: Connection| async move { connection.broker().init_producer(request).await };
+        self.call(Duration::ZERO, call).await
     }
 
     /// Offsets as this broker knows them; with `linearizable` only a leader answers.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use broker::runtime::Random;
 use client::{Acks, ProducerConfig};
 use verify::workload::{
-    Clients, MemberSpec, ObserverSpec, Placement, ReaderSpec, TopicTarget, WorkloadSpec, WriterSpec,
+    BareSpec, Clients, MemberSpec, ObserverSpec, Placement, ReaderSpec, TopicTarget, WorkloadSpec, WriterSpec,
 };
 use wire::record::Compression;
 
@@ -40,6 +40,7 @@ pub struct Workers {
     readers: Vec<ReaderSpec>,
     observers: Vec<ObserverSpec>,
     members: Vec<MemberSpec>,
+    bare: Vec<BareSpec>,
 }
 
 impl Load {
@@ -51,6 +52,7 @@ impl Load {
             readers: vec![reader(Duration::ZERO)],
             observers: vec![ObserverSpec { pace: Duration::from_millis(pick(random, &[50, 100, 300])) }],
             members: vec![member(Duration::ZERO)],
+            bare: Vec::new(),
         };
         let second = Workers {
             writers: vec![any_writer(random)],
@@ -60,6 +62,7 @@ impl Load {
                 member(Duration::ZERO),
                 member(Duration::from_millis(pick(random, &[3_000, 6_000, 12_000]))),
             ],
+            bare: vec![BareSpec::default()],
         };
         Self {
             partitions: pick(random, &[1, 3, 3, 6]),
@@ -77,13 +80,14 @@ impl Load {
     pub(super) fn spec(&self, machine: u32, seed: u64, clients: Clients) -> WorkloadSpec {
         let at = usize::try_from(machine).unwrap_or(usize::MAX);
         let workers = self.machines.get(at).cloned();
-        let Workers { writers, readers, observers, members } = workers.unwrap_or_default();
+        let Workers { writers, readers, observers, members, bare } = workers.unwrap_or_default();
         WorkloadSpec {
             first_worker: 1 + machine * WORKERS_PER_MACHINE,
             writers,
             readers,
             observers,
             members,
+            bare,
             settle: SETTLE,
             ..WorkloadSpec::new(seed, clients, self.topics())
         }

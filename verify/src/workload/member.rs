@@ -22,6 +22,8 @@ use crate::history::{
 
 /// Pause after a failed poll: an error that stays must not fill the history.
 const ERROR_PAUSE: Duration = Duration::from_millis(200);
+/// One commit in this many is asked for right after it was answered.
+const ASKS_EVERY: u64 = 4;
 /// Time to say goodbye at the end.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// One turn of a member that drains.
@@ -49,8 +51,10 @@ impl Member {
             let random_seed =
                 self.worker.config.random_seed.map(|seed| seed ^ u64::from(self.consumers) << 40);
             let config = ClientConfig { random_seed, ..self.worker.config.clone() };
-            match join(&config, &self.spec, &topics) {
-                Ok(consumer) => self.live(consumer, log, &stop).await,
+            let joined = Client::start(config.clone())
+                .and_then(|asking| Ok((asking, join(&config, &self.spec, &topics)?)));
+            match joined {
+                Ok((asking, consumer)) => self.live(&asking, (consumer, log), &stop).await,
                 Err(error) => tracing::debug!(worker = self.worker.number, %error, "no member"),
             }
             pause(ERROR_PAUSE, &stop).await;
@@ -58,7 +62,12 @@ impl Member {
     }
 
     /// Reads and commits until the stop, or until its time has come.
-    async fn live(&mut self, mut consumer: GroupConsumer, mut log: Log, stop: &CancellationToken) {
+    async fn live(
+        &mut self,
+        asking: &Client,
+        (mut consumer, mut log): (GroupConsumer, Log),
+        stop: &CancellationToken,
+    ) {
         let every = self.spec.restart_every;
         let ends = (!every.is_zero()).then(|| Instant::now() + self.worker.choices.around(every));
         while ends.is_none_or(|ends| Instant::now() < ends) {
@@ -90,7 +99,15 @@ impl Member {
                         worker.read += count;
                         worker.answers += u64::from(is_member);
                     });
+                    let asked = ends.first().map(|(topic, part, _)| TopicPartition {
+                        topic: topic.to_string(),
+                        partition: (*part).into(),
+                    });
                     log.commit(consumer.committer(), ends).await;
+                    // Nobody else may look before the next commit covers this one.
+                    if let Some(at) = asked.filter(|_| self.worker.choices.below(ASKS_EVERY) == 0) {
+                        committed(asking, &log, &at).await;
+                    }
                 }
                 Some(Err(error)) => {
                     log.owns(&consumer);

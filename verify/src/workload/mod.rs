@@ -1,8 +1,9 @@
 //! Real SDK clients at work, every call and its outcome written into a history.
 //!
 //! Writers send unique values, readers poll and seek, observers ask for offsets and metadata, members of consumer groups
-//! share the reading and commit; none of them ends because of an error. What they choose comes from one seed and all time from `tokio::time`, so a workload runs in a simulation
-//! as it runs against real brokers.
+//! share the reading and commit, bare writers do without the SDK's producer; none of them ends because of an error. What
+//! they choose comes from one seed and all time from `tokio::time`, so a workload runs in a simulation as it runs against
+//! real brokers.
 //!
 //! ```no_run
 //! # async fn example(recorder: verify::history::Recorder) -> Result<(), Box<dyn std::error::Error>> {
@@ -24,6 +25,7 @@
 //! # }
 //! ```
 
+mod bare;
 mod choices;
 mod final_read;
 mod member;
@@ -41,6 +43,7 @@ use client::ClientError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::bare::Bare;
 use self::choices::Choices;
 use self::member::Member;
 use self::observer::Observer;
@@ -52,7 +55,7 @@ pub use self::final_read::{FinalReadSpec, FinalReads, Trouble, final_read};
 pub use self::member::{NotDrained, drain};
 pub use self::progress::{PartitionProgress, Progress, ProgressWatch, Role, WorkerProgress};
 pub use self::spec::{
-    Clients, DrainSpec, MemberSpec, ObserverSpec, Placement, ReaderSpec, SpecError, TopicTarget,
+    BareSpec, Clients, DrainSpec, MemberSpec, ObserverSpec, Placement, ReaderSpec, SpecError, TopicTarget,
     WorkloadSpec, WriterSpec,
 };
 
@@ -112,6 +115,9 @@ impl Workload {
         }
         for member in &spec.members {
             workers.spawn(Member::new(worker(), member.clone()).run(stop.clone()));
+        }
+        for bare in &spec.bare {
+            workers.spawn(Bare::new(worker(), *bare).run(stop.clone()));
         }
         while let Some(ended) = workers.join_next().await {
             if let Err(error) = ended

@@ -110,6 +110,7 @@ impl ProgressWatch {
             (Role::Reader, spec.readers.len()),
             (Role::Observer, spec.observers.len()),
             (Role::Member, spec.members.len()),
+            (Role::Writer, spec.bare.len()),
         ];
         let roles = roles.into_iter().flat_map(|(role, count)| std::iter::repeat_n(role, count));
         let workers = (spec.first_worker..).zip(roles).map(|(worker, role)| WorkerProgress {

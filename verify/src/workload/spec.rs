@@ -133,6 +133,25 @@ impl Default for MemberSpec {
     }
 }
 
+/// One writer that does without the SDK's producer: each batch is one request to one broker, sent once, with a short
+/// patience. It has an idempotent producer a partition, and now and then sends two batches in the wrong order, as a network
+/// may: the later one must be refused until the earlier one is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BareSpec {
+    /// Time between two batches.
+    pub pace: Duration,
+    /// Time that a broker has for a batch; what has no outcome then is unknown. Unit: ms. At least 1.
+    pub timeout_ms: u32,
+    /// One time in this many it sends two batches in the wrong order. At least 1.
+    pub overtake_every: u32,
+}
+
+impl Default for BareSpec {
+    fn default() -> Self {
+        Self { pace: Duration::from_millis(50), timeout_ms: 300, overtake_every: 4 }
+    }
+}
+
 /// What the last member of a group reads, see [`drain`](super::drain).
 #[derive(Debug, Clone)]
 pub struct DrainSpec {
@@ -148,7 +167,8 @@ pub struct DrainSpec {
     pub patience: Duration,
 }
 
-/// A workload. Workers are numbered from `first_worker`: writers, then readers, then observers, then members.
+/// A workload. Workers are numbered from `first_worker`: writers, then readers, then observers, then members,
+/// then bare writers.
 #[derive(Clone)]
 pub struct WorkloadSpec {
     /// Seed of every choice that the workload makes. The clients take seeds of their own from their configuration.
@@ -167,6 +187,8 @@ pub struct WorkloadSpec {
     pub observers: Vec<ObserverSpec>,
     /// The members of consumer groups.
     pub members: Vec<MemberSpec>,
+    /// The writers without the SDK's producer.
+    pub bare: Vec<BareSpec>,
     /// Time after the stop for outcomes of what was sent before; what has none then is unknown.
     pub settle: Duration,
 }
@@ -181,6 +203,7 @@ impl fmt::Debug for WorkloadSpec {
             .field("readers", &self.readers)
             .field("observers", &self.observers)
             .field("members", &self.members)
+            .field("bare", &self.bare)
             .field("settle", &self.settle)
             .finish_non_exhaustive()
     }
@@ -201,6 +224,7 @@ impl WorkloadSpec {
             ],
             observers: vec![ObserverSpec::default()],
             members: Vec::new(),
+            bare: Vec::new(),
             settle: Duration::from_secs(30),
         }
     }
@@ -208,7 +232,8 @@ impl WorkloadSpec {
     /// Number of workers.
     #[must_use]
     pub fn workers(&self) -> u32 {
-        let workers = self.writers.len() + self.readers.len() + self.observers.len() + self.members.len();
+        let writers = self.writers.len() + self.bare.len();
+        let workers = writers + self.readers.len() + self.observers.len() + self.members.len();
         u32::try_from(workers).unwrap_or(u32::MAX)
     }
 
@@ -248,6 +273,9 @@ impl WorkloadSpec {
             check(!member.group.is_empty(), "a member needs a group");
             let range = 1_000..=1_800_000;
             check(range.contains(&member.session_timeout_ms), "a session has 1,000 to 1,800,000 ms");
+        }
+        for bare in &self.bare {
+            check(bare.timeout_ms > 0 && bare.overtake_every > 0, "a bare writer needs a timeout and turns");
         }
         for worker in (self.first_worker..).take(self.workers() as usize) {
             if let Err(problems) = (self.clients)(worker).validate() {
