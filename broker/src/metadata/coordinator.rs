@@ -17,6 +17,7 @@ use super::command::Command;
 use super::core::Core;
 use super::proposer::{Attempt, propose_here};
 use crate::group::{GroupCommand, Groups};
+use crate::runtime::ProbeEvent;
 
 /// Pause between two looks at the sessions.
 const LOOK: Duration = Duration::from_millis(100);
@@ -90,7 +91,11 @@ pub(crate) fn hear(core: &Core, members: &[(GroupId, MemberId)]) -> Option<Heard
     let mut leases = Vec::with_capacity(members.len());
     for (group, member) in members {
         leases.push(match sessions.touch(group, *member) {
-            Some(timeout) => Some(lease(timeout)?),
+            Some(timeout) => {
+                let (member, lease) = (*member, lease(timeout)?);
+                core.seams.probe.note(|| ProbeEvent::Leased { member, lease });
+                Some(lease)
+            }
             None => None,
         });
     }

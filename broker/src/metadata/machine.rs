@@ -186,6 +186,9 @@ impl MetadataMachine {
                 replies.results.reserve(commands.len());
                 for command in &commands {
                     self.news.note(command);
+                    if let Command::Group { command: GroupCommand::Expire { member, .. }, .. } = command {
+                        self.probe.note(|_| ProbeEvent::Expelled { member: *member });
+                    }
                     replies.results.push(self.applied.state.apply(index, command));
                 }
             }

@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_store::{GroupReplica, LogPosition, Observer, Vote, WalEvent};
+use wire::ids::MemberId;
 
 /// Something that happened in a broker. Within one replica events come in the order of what they tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +120,18 @@ pub enum ProbeEvent {
         term: u64,
         /// The replicas, itself among them.
         replicas: BTreeSet<u64>,
+    },
+    /// The coordinator of consumer groups heard of a member and tells it how long it may take itself for one.
+    Leased {
+        /// The member.
+        member: MemberId,
+        /// Counted from now.
+        lease: Duration,
+    },
+    /// A member of a consumer group is expelled, as this broker applies it.
+    Expelled {
+        /// The member.
+        member: MemberId,
     },
 }
 

@@ -12,6 +12,7 @@ mod identity;
 mod in_sync;
 mod kept;
 mod leader_completeness;
+mod leases;
 mod log_matching;
 mod logs;
 mod quorum;
@@ -72,6 +73,7 @@ impl Default for Invariants {
             Box::new(wal_cover::WalCovered),
             Box::new(identity::ReplicaIdentity),
             Box::new(in_sync::InSyncNear::default()),
+            Box::new(leases::LeasesKept::default()),
         ];
         Self { logs: Logs::default(), all }
     }
