@@ -46,7 +46,12 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
     let leave_time = left.elapsed();
     // Pauses are those between two records of a partition that stayed; some go on a little behind the change.
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let window = joined.elapsed();
     let pause = longest_pause(&members, &kept, joined);
+    // What the machine does to them without any change: the measure of the pause before.
+    let quiet = Instant::now();
+    tokio::time::sleep(window).await;
+    let pause_without = longest_pause(&members, &keeping(&members), quiet);
     writer.stop().await?;
     let seconds = |time: Duration| time.as_secs_f64();
     Ok(vec![
@@ -67,6 +72,12 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
             measured: seconds(pause) * 1e3,
             unit: "ms",
             bound: Bound::AtMost(100.0),
+        },
+        Figure {
+            name: "... in a like time without a change",
+            measured: seconds(pause_without) * 1e3,
+            unit: "ms",
+            bound: Bound::None,
         },
     ])
 }
