@@ -31,6 +31,7 @@ mod any_broker;
 mod config;
 mod connection;
 mod consumer;
+mod coordinator;
 mod error;
 mod group;
 mod group_admin;
@@ -48,6 +49,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connection::Connections;
+use crate::coordinator::Coordinator;
 use crate::metadata::Metadata;
 use crate::random::Random;
 use crate::tasks::Tasks;
@@ -80,6 +82,7 @@ pub(crate) struct ClientCore {
     pub(crate) config: ClientConfig,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metadata: Arc<Metadata>,
+    pub(crate) coordinator: Coordinator,
     pub(crate) random: Arc<Random>,
     _tasks: Tasks,
 }
@@ -123,7 +126,9 @@ impl Client {
         let metadata = Arc::new(Metadata::new(&config, Arc::clone(&connections), Arc::clone(&random)));
         let tasks = Tasks::default();
         tasks.spawn(Arc::clone(&metadata).run(tasks.token()));
-        Ok(Self { core: Arc::new(ClientCore { config, connections, metadata, random, _tasks: tasks }) })
+        let coordinator = Coordinator::default();
+        let core = ClientCore { config, connections, metadata, coordinator, random, _tasks: tasks };
+        Ok(Self { core: Arc::new(core) })
     }
 
     /// Starts a producer.

@@ -11,12 +11,13 @@ use std::time::Duration;
 use openraft::ReadPolicy;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wire::ids::{GroupId, MemberId};
+use wire::ids::{BrokerId, GroupId, MemberId};
 
 use super::command::Command;
 use super::core::Core;
 use super::proposer::{Attempt, propose_here};
 use crate::group::{GroupCommand, Groups};
+use crate::raft::GroupStatus;
 use crate::runtime::ProbeEvent;
 
 /// Pause between two looks at the sessions.
@@ -68,18 +69,33 @@ pub(crate) async fn run(core: Arc<Core>, token: CancellationToken) {
 /// Brings the sessions up to the present time and image, if this broker leads and has applied all that earlier leaders committed.
 /// Returns the time since a quorum last acknowledged it.
 fn begin(core: &Core) -> Option<u64> {
-    let status = core.status().filter(crate::raft::GroupStatus::is_leader)?;
+    let status = core.status().filter(GroupStatus::is_leader)?;
     if core.shared.applied_term() != status.term {
         return None;
     }
     let image = core.shared.groups_image();
     let mut sessions = core.sessions();
-    let alone = status.members.iter().filter(|member| member.votes).count() == 1;
-    let quorum_age_ms = if alone { Some(0) } else { status.quorum_age_ms };
+    let quorum_age_ms = quorum_age_ms(&status);
     sessions.begin(status.term);
     sessions.advance(Instant::now(), quorum_age_ms.is_some_and(|age| age <= QUORUM_AGE_MAX_MS));
     sessions.follow(image.version, &image.consumer_groups);
     quorum_age_ms
+}
+
+/// The broker that coordinates, as far as this one knows. A leader that no quorum follows does not name itself: another one may
+/// lead already.
+pub(crate) fn known(core: &Core) -> Option<BrokerId> {
+    let status = core.status()?;
+    let (_, leader) = status.leader?;
+    let is_followed =
+        !status.is_leader() || quorum_age_ms(&status).is_some_and(|age| age <= QUORUM_AGE_MAX_MS);
+    is_followed.then_some(leader)
+}
+
+/// Time since a quorum last acknowledged this leader.
+fn quorum_age_ms(status: &GroupStatus) -> Option<u64> {
+    let alone = status.members.iter().filter(|member| member.votes).count() == 1;
+    if alone { Some(0) } else { status.quorum_age_ms }
 }
 
 /// Members were heard of; `None` if this broker cannot coordinate now.

@@ -17,7 +17,7 @@ use wire::pb;
 
 use super::ledger::{Fence, Fenced, Ledger, OffsetCommit};
 use crate::ClientCore;
-use crate::any_broker::Patience;
+use crate::any_broker::{First, Patience};
 use crate::connection::Connection;
 use crate::error::ClientError;
 use crate::retry::Repeat;
@@ -205,7 +205,8 @@ impl CommitTask {
             let request = request.clone();
             async move { connection.groups().commit_offsets(request).await }
         };
-        let answer = self.core.any_broker_within(patience, Repeat::Always, call).await?;
+        let asked = self.core.any_broker_within(patience, Repeat::Always, First::Coordinator, call);
+        let answer = asked.await?;
         let mut refused: BTreeMap<(String, u32), ApiError> = BTreeMap::new();
         for refusal in answer.refused {
             let error = refusal.error.map_or_else(|| nameless(&refusal.topic), ApiError::from);

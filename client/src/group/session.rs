@@ -110,6 +110,7 @@ impl Session {
         match answer {
             Ok(joined) => {
                 self.failing_since = None;
+                self.learn(joined.coordinator_id);
                 let millis = |ms: u32| Duration::from_millis(u64::from(ms));
                 let member = Member {
                     id: joined.member_id,
@@ -167,10 +168,12 @@ impl Session {
         match answer {
             Ok(answer) => {
                 self.backoff.reset();
+                self.learn(answer.coordinator_id);
                 let is_news = answer.assignment.is_some();
                 self.shared.heard(sent, &released, answer);
                 if !is_news && sent.elapsed() < wait / 2 {
-                    // The broker did not wait, because the connection is crowded.
+                    // The broker did not wait, because the connection is crowded. That to another one may have room.
+                    self.step_aside();
                     tokio::select! {
                         () = urgent(&self.shared, &[]) => {}
                         () = tokio::time::sleep_until(sent + wait) => {}
@@ -213,18 +216,37 @@ impl Session {
         }
     }
 
-    /// Asks the broker that answered last, after a failure another one.
+    /// Goes where the coordinator is said to be; an answer that names none may come from a broker that is cut off.
+    fn learn(&mut self, coordinator: Option<u32>) {
+        self.core.coordinator.learn(coordinator);
+        if coordinator.is_none() {
+            self.address = None;
+        }
+    }
+
+    fn step_aside(&mut self) {
+        self.address = None;
+        if let Some((id, _)) = self.core.coordinator() {
+            self.core.shun_coordinator(id);
+        }
+    }
+
+    /// Asks the coordinator, or else the broker that answered last; after a failure another one.
     async fn call<T, F, Fut>(&mut self, timeout: Duration, call: F) -> Result<T, CallFailure>
     where
         F: FnOnce(Connection) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let known = self.address.clone();
+        let coordinator = self.core.coordinator();
+        let known = coordinator.as_ref().map(|(_, address)| address.clone()).or_else(|| self.address.clone());
         let Some(address) = known.or_else(|| self.core.metadata.addresses().into_iter().next()) else {
             return Err(CallFailure::definite(no_address()));
         };
         let answer = self.core.connections.call(&address, timeout, call).await;
         let is_sound = answer.as_ref().err().is_none_or(|failure| !failure.error.retriable());
+        if let Some((id, _)) = coordinator.filter(|_| !is_sound) {
+            self.core.shun_coordinator(id);
+        }
         self.address = is_sound.then_some(address);
         answer
     }

@@ -25,7 +25,7 @@ fn batch(from: u64, count: u64) -> Bytes {
 }
 
 /// Writes `batches` batches of ten records.
-fn fill(cluster: &Cluster, partition: usize, batches: u64) {
+pub(crate) fn fill(cluster: &Cluster, partition: usize, batches: u64) {
     cluster.with("t", partition, |partition| {
         for _ in 0..batches {
             partition.append(&batch(partition.next, 10)).unwrap();

@@ -21,6 +21,8 @@ use wire::ids::{BrokerId, LeaderEpoch, Offset, ProducerId};
 use wire::pb;
 use wire::record::{BatchHeader, decode_records, stamp, validate_batch};
 
+use crate::fake_groups::{FakeGroups, SharedGroup};
+
 /// What a broker does with one batch instead of the right thing.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
@@ -130,6 +132,7 @@ pub(crate) type SharedWorld = Arc<Mutex<World>>;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) world: SharedWorld,
+    pub(crate) group: SharedGroup,
     network: Arc<Network>,
     _servers: JoinSet<()>,
 }
@@ -183,6 +186,7 @@ impl Cluster {
             topics: BTreeMap::from([(topic.to_owned(), partitions)]),
             ..World::default()
         }));
+        let group = SharedGroup::default();
         let network = Arc::new(Network::default());
         let mut servers = JoinSet::new();
         for id in 1..=brokers {
@@ -191,14 +195,16 @@ impl Cluster {
             let service = pb::broker_server::BrokerServer::new(FakeBroker { id, world: Arc::clone(&world) })
                 .max_decoding_message_size(16 << 20)
                 .max_encoding_message_size(16 << 20);
+            let groups = FakeGroups { id, group: Arc::clone(&group) };
             servers.spawn(async move {
                 let _ended = tonic::transport::Server::builder()
                     .add_service(service)
+                    .add_service(pb::groups_server::GroupsServer::new(groups))
                     .serve_with_incoming(ReceiverStream::new(incoming))
                     .await;
             });
         }
-        Self { world, network, _servers: servers }
+        Self { world, group, network, _servers: servers }
     }
 
     pub(crate) fn config(&self) -> ClientConfig {

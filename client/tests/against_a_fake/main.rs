@@ -5,5 +5,7 @@
 
 mod consume;
 mod fake;
+mod fake_groups;
+mod group;
 mod produce;
 mod storm;

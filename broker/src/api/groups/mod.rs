@@ -74,6 +74,7 @@ impl Api {
             heartbeat_interval_ms: u32::try_from(heartbeat).unwrap_or(u32::MAX),
             valid_ms: millis(lease),
             assignment: Some(assignment::of(&image, &known)),
+            coordinator_id: self.coordinator(),
         })
     }
 
@@ -117,6 +118,7 @@ impl Api {
                     generation: known.group.generation.0,
                     valid_ms: millis(lease),
                     assignment: news.then(|| assignment::of(&image, &known)),
+                    coordinator_id: self.coordinator(),
                 });
             }
             tokio::select! {
@@ -142,6 +144,11 @@ impl Api {
         let leave = GroupCommand::Leave { member, keep_place: request.keep_place, time_ms };
         self.change_group(&group, leave, deadline).await?;
         Ok(pb::LeaveGroupResponse {})
+    }
+
+    /// Where members should send their calls.
+    fn coordinator(&self) -> Option<u32> {
+        self.parts().metadata.coordinator().map(|broker| broker.0)
     }
 
     /// Changes a group; this broker's image shows the change when this returns.

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wire::api_error::ApiError;
 use wire::error_code::ErrorCode;
-use wire::ids::{GroupId, MemberId};
+use wire::ids::{BrokerId, GroupId, MemberId};
 
 use super::{Metadata, stopping};
 use crate::group::{Commit, GroupCommand, GroupReply, Refused};
@@ -40,6 +40,14 @@ impl Metadata {
         member: MemberId,
         deadline: Instant,
     ) -> Result<Touched, ApiError> {
+        // Here it costs no way through a queue.
+        let key = [(group, member)];
+        if let Some(heard) = coordinator::hear(&self.core, &key)
+            && let Some(lease) = heard.leases.first()
+        {
+            return Ok(Touched { index: heard.index, lease: *lease });
+        }
+        let [(group, member)] = key;
         let (reply, answer) = oneshot::channel();
         let touch = Touch { group, member, deadline, reply };
         match tokio::time::timeout_at(deadline, self.core.touches.send(touch)).await {
@@ -47,6 +55,12 @@ impl Metadata {
             Ok(Err(_)) => Err(stopping(ErrorCode::ShuttingDown)),
             Err(_) => Err(no_coordinator()),
         }
+    }
+
+    /// The broker that coordinates consumer groups, as far as this one knows; `None` also if it may be outdated.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<BrokerId> {
+        coordinator::known(&self.core)
     }
 
     /// Sees every change of a group from now on.
@@ -91,6 +105,9 @@ impl Metadata {
     /// # Cancel safety
     /// Safe.
     pub async fn shows(&self, index: u64, deadline: Instant) -> bool {
+        if self.image().version >= index {
+            return true;
+        }
         let mut image = self.watch();
         let seen = image.wait_for(|image| image.version >= index);
         matches!(tokio::time::timeout_at(deadline, seen).await, Ok(Ok(_)))
