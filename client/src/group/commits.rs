@@ -15,7 +15,8 @@ use wire::error_code::ErrorCode;
 use wire::ids::TopicPartition;
 use wire::pb;
 
-use super::ledger::{Fence, Fenced, Ledger, OffsetCommit};
+use super::ledger::{Departure, Fence, Fenced, Ledger, OffsetCommit};
+use super::membership::Membership;
 use crate::ClientCore;
 use crate::any_broker::{First, Patience};
 use crate::connection::Connection;
@@ -33,13 +34,22 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// A commit to be made.
 struct Wish {
     fenced: Fenced,
-    reply: oneshot::Sender<Result<(), ClientError>>,
+    after: After,
+}
+
+/// What follows a commit.
+enum After {
+    /// Somebody waits for it.
+    Tell(oneshot::Sender<Result<(), ClientError>>),
+    /// The partitions go back to the group.
+    Release(Departure),
 }
 
 /// Commits offsets of one [`GroupConsumer`](crate::GroupConsumer), from any task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Committer {
     ledger: Arc<Ledger>,
+    membership: Arc<Membership>,
     queue: mpsc::Sender<Wish>,
 }
 
@@ -54,9 +64,9 @@ enum State {
 }
 
 impl Committer {
-    pub(super) fn new(ledger: Arc<Ledger>) -> (Self, Receiver) {
+    pub(super) fn new(ledger: Arc<Ledger>, membership: Arc<Membership>) -> (Self, Receiver) {
         let (queue, wishes) = mpsc::channel(QUEUE);
-        (Self { ledger, queue }, Receiver(wishes))
+        (Self { ledger, membership, queue }, Receiver(wishes))
     }
 
     /// Commits offsets that the application chose, each the next record to read. The call is made when this returns; the
@@ -78,9 +88,24 @@ impl Committer {
         due.map_or(PendingCommit(State::Known(Some(Ok(())))), |due| self.send(due))
     }
 
+    /// Gives partitions back to the group, after what is due of them was committed or could not be. Nobody waits for that: what
+    /// the consumer keeps goes on meanwhile.
+    pub(super) fn give_back(&self, departure: Departure, due: Option<Fenced>) {
+        let Some(fenced) = due else {
+            return release(&self.ledger, &self.membership, departure);
+        };
+        let wish = Wish { fenced, after: After::Release(departure) };
+        if let Err(refused) = self.queue.try_send(wish)
+            && let After::Release(departure) = refused.into_inner().after
+        {
+            tracing::warn!("too many commits wait: the last one before partitions go is left out");
+            release(&self.ledger, &self.membership, departure);
+        }
+    }
+
     fn send(&self, fenced: Fenced) -> PendingCommit {
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Wish { fenced, reply }) {
+        match self.queue.try_send(Wish { fenced, after: After::Tell(reply) }) {
             Ok(()) => PendingCommit(State::Waiting(answer)),
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 PendingCommit(State::Known(Some(Err(ClientError::Closed))))
@@ -116,6 +141,7 @@ pub(super) struct CommitTask {
     pub(super) core: Arc<ClientCore>,
     pub(super) group_id: String,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) membership: Arc<Membership>,
     /// How often what is done is committed by itself; `None` = never.
     pub(super) every: Option<Duration>,
 }
@@ -156,19 +182,30 @@ impl CommitTask {
     async fn settle(&self, batch: Vec<Wish>) {
         let mut batch = batch.into_iter().peekable();
         while let Some(first) = batch.next() {
-            let mut replies = vec![first.reply];
+            let mut followers = vec![first.after];
             let mut fenced = first.fenced;
             while let Some(wish) = batch.next_if(|wish| {
                 wish.fenced.fence == fenced.fence
                     && wish.fenced.offsets.len() + fenced.offsets.len() <= PARTITIONS_MAX
             }) {
                 fenced.offsets.extend(wish.fenced.offsets);
-                replies.push(wish.reply);
+                followers.push(wish.after);
             }
             let outcome = self.commit(fenced).await;
-            for reply in replies {
-                // Whoever dropped the receipt does not want to know.
-                let _ = reply.send(outcome.clone());
+            followers.into_iter().for_each(|after| self.follow(after, &outcome));
+        }
+    }
+
+    fn follow(&self, after: After, outcome: &Result<(), ClientError>) {
+        match after {
+            // Whoever dropped the receipt does not want to know.
+            After::Tell(reply) => drop(reply.send(outcome.clone())),
+            After::Release(departure) => {
+                // What cannot be committed now is done again by the next owner.
+                if let Err(error) = outcome {
+                    tracing::warn!(group = %self.group_id, %error, "the last commit before partitions go failed");
+                }
+                release(&self.ledger, &self.membership, departure);
             }
         }
     }
@@ -223,6 +260,11 @@ impl CommitTask {
         let worst = worst.or_else(|| refused.into_values().next());
         worst.map_or(Ok(()), |error| Err(ClientError::Failed(error)))
     }
+}
+
+/// Lets go of partitions, and has the group hear of it.
+fn release(ledger: &Ledger, membership: &Membership, departure: Departure) {
+    membership.release(ledger.departed(departure));
 }
 
 fn partition_commit(commit: &OffsetCommit) -> pb::PartitionCommit {

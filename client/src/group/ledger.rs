@@ -33,12 +33,22 @@ struct Place {
     /// What is done up to now, not included.
     done: Option<u64>,
     committed: Option<u64>,
+    /// Number of the departure that it is in: it is read no more, and its last commit is under way.
+    departing: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     fence: Option<Fence>,
     places: BTreeMap<TopicPartition, Place>,
+    departures: u64,
+}
+
+/// Partitions that go back to the group once what is done of them is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Departure {
+    number: u64,
+    partitions: Vec<TopicPartition>,
 }
 
 /// Offsets under one fence.
@@ -58,13 +68,52 @@ impl Ledger {
 
     /// A partition begins anew, with what is committed for it.
     pub(super) fn begin(&self, at: &TopicPartition, committed: Option<u64>) {
-        let place = Place { returned: committed, done: None, committed };
+        let place = Place { returned: committed, committed, ..Place::default() };
         self.lock().places.insert(at.clone(), place);
     }
 
     /// A partition is not the member's any more.
     pub(super) fn end(&self, at: &TopicPartition) {
         self.lock().places.remove(at);
+    }
+
+    /// Partitions leave, and with them goes what is done of them and not committed. [`departed`](Self::departed) ends it.
+    pub(super) fn depart(&self, mut partitions: Vec<TopicPartition>) -> (Departure, Option<Fenced>) {
+        partitions.sort_unstable();
+        let mut state = self.lock();
+        let due = state.collect(|at, place| place.done.filter(|_| partitions.binary_search(at).is_ok()));
+        state.departures += 1;
+        let number = state.departures;
+        for at in &partitions {
+            if let Some(place) = state.places.get_mut(at) {
+                place.departing = Some(number);
+            }
+        }
+        (Departure { number, partitions }, due)
+    }
+
+    /// The last commit is over, however it went: what did not stay nor was lost meanwhile is not the member's any more.
+    pub(super) fn departed(&self, departure: Departure) -> Vec<TopicPartition> {
+        let Departure { number, mut partitions } = departure;
+        let mut state = self.lock();
+        partitions.retain(|at| state.places.get(at).is_some_and(|place| place.departing == Some(number)));
+        for at in &partitions {
+            state.places.remove(at);
+        }
+        partitions
+    }
+
+    /// The group leaves a partition to the member after all; false if it is gone already.
+    pub(super) fn stay(&self, at: &TopicPartition) -> bool {
+        self.lock().places.get_mut(at).is_some_and(|place| {
+            place.departing = None;
+            true
+        })
+    }
+
+    /// True for a partition that has begun and not ended.
+    pub(super) fn has(&self, at: &TopicPartition) -> bool {
+        self.lock().places.contains_key(at)
     }
 
     /// Commits go under this fence from now on; `None` = it is no member and owns nothing.
@@ -100,24 +149,12 @@ impl Ledger {
 
     /// What is done and not committed.
     pub(super) fn due(&self) -> Option<Fenced> {
-        self.collect(|place| place.done)
+        self.lock().collect(|_, place| place.done)
     }
 
     /// What was returned and is not committed.
     pub(super) fn due_returned(&self) -> Option<Fenced> {
-        self.collect(|place| place.returned)
-    }
-
-    fn collect(&self, reached: impl Fn(&Place) -> Option<u64>) -> Option<Fenced> {
-        let state = self.lock();
-        let due = state.places.iter().filter_map(|(at, place)| {
-            let offset =
-                reached(place).filter(|offset| place.committed.is_none_or(|known| known < *offset))?;
-            Some(OffsetCommit { at: at.clone(), offset, metadata: String::new() })
-        });
-        let offsets: Vec<OffsetCommit> = due.collect();
-        let fence = state.fence.clone().filter(|_| !offsets.is_empty())?;
-        Some(Fenced { fence, offsets })
+        self.lock().collect(|_, place| place.returned)
     }
 
     /// Checks offsets that the application chose.
@@ -128,7 +165,7 @@ impl Ledger {
     pub(super) fn check(&self, offsets: Vec<OffsetCommit>) -> Result<Fenced, ApiError> {
         let state = self.lock();
         for commit in &offsets {
-            let Some(place) = state.places.get(&commit.at) else {
+            let Some(place) = state.places.get(&commit.at).filter(|place| place.departing.is_none()) else {
                 let message = format!("{} is not assigned to this consumer", commit.at);
                 return Err(ApiError::new(ErrorCode::NotOwner, message));
             };
@@ -151,6 +188,20 @@ impl Ledger {
         if let Some(place) = state.places.get_mut(at) {
             place.committed = place.committed.max(Some(offset));
         }
+    }
+}
+
+impl State {
+    fn collect(&self, reached: impl Fn(&TopicPartition, &Place) -> Option<u64>) -> Option<Fenced> {
+        let places = self.places.iter().filter(|(_, place)| place.departing.is_none());
+        let due = places.filter_map(|(at, place)| {
+            let offset =
+                reached(at, place).filter(|offset| place.committed.is_none_or(|known| known < *offset))?;
+            Some(OffsetCommit { at: at.clone(), offset, metadata: String::new() })
+        });
+        let offsets: Vec<OffsetCommit> = due.collect();
+        let fence = self.fence.clone().filter(|_| !offsets.is_empty())?;
+        Some(Fenced { fence, offsets })
     }
 }
 
@@ -200,6 +251,45 @@ mod tests {
         ledger.returned(&at(0), Some(3));
         ledger.done([at(0)]);
         assert_eq!(ledger.due(), None);
+    }
+
+    #[test]
+    fn a_partition_that_departs_ends_with_its_own_departure_only() {
+        let ledger = Ledger::default();
+        ledger.set_fence(Some(fence(1)));
+        for n in 0..3 {
+            ledger.begin(&at(n), Some(1));
+            ledger.returned(&at(n), Some(5));
+            ledger.done([at(n)]);
+        }
+        let (first, due) = ledger.depart(vec![at(0), at(1)]);
+        assert_eq!(offsets(due), [(0, 5), (1, 5)]);
+        assert_eq!(offsets(ledger.due()), [(2, 5)], "what departs is committed by its departure");
+        let commit = OffsetCommit { at: at(0), offset: 2, metadata: String::new() };
+        assert_eq!(ledger.check(vec![commit]).map_err(|error| error.code), Err(ErrorCode::NotOwner));
+        // The group wants one back, and then asks for it again.
+        assert!(ledger.stay(&at(1)));
+        ledger.returned(&at(1), Some(7));
+        ledger.done([at(1)]);
+        let (second, due) = ledger.depart(vec![at(1)]);
+        assert_eq!(offsets(due), [(1, 7)]);
+        assert_eq!(ledger.departed(first), [at(0)], "the other one waits for its later commit");
+        assert!(!ledger.has(&at(0)) && ledger.has(&at(1)));
+        assert!(!ledger.stay(&at(0)));
+        assert_eq!(ledger.departed(second), [at(1)]);
+    }
+
+    #[test]
+    fn a_departure_releases_nothing_of_a_later_life() {
+        let ledger = Ledger::default();
+        ledger.set_fence(Some(fence(1)));
+        ledger.begin(&at(0), Some(1));
+        let (departure, _) = ledger.depart(vec![at(0)]);
+        ledger.set_fence(None);
+        ledger.set_fence(Some(Fence { member: "another".into(), epoch: 1 }));
+        ledger.begin(&at(0), Some(3));
+        assert_eq!(ledger.departed(departure), []);
+        assert!(ledger.has(&at(0)));
     }
 
     #[test]

@@ -151,6 +151,11 @@ impl Membership {
         self.wishes.notify_one();
     }
 
+    /// The consumer reads this one again: an earlier release, if it was not told yet, must not count.
+    pub(super) fn keep(&self, at: &TopicPartition) {
+        self.lock().released.remove(at);
+    }
+
     /// Until when it is certainly a member; `None` = it is none.
     pub(super) fn valid_until(&self) -> Option<Instant> {
         self.lock().member.as_ref().map(|member| member.valid_until)

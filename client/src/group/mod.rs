@@ -8,6 +8,8 @@
 //! Everything that changes what is read happens inside of `poll`, between two batches: while the application works on
 //! records, their partitions stay its own as long as its session lives.
 //!
+//! The last commit of partitions that go runs behind it: what stays is read on meanwhile.
+//!
 //! **Invariant:** a partition is given back only after its records are not returned any more and what was done of them was
 //! committed, or committing failed. A commit carries the epoch under which the application got what it commits.
 
@@ -110,7 +112,7 @@ impl GroupConsumer {
         let millis = |ms: u32| Duration::from_millis(u64::from(ms));
         let membership = Arc::new(Membership::new(millis(config.max_poll_interval_ms)));
         let ledger = Arc::new(Ledger::default());
-        let (committer, wishes) = Committer::new(Arc::clone(&ledger));
+        let (committer, wishes) = Committer::new(Arc::clone(&ledger), Arc::clone(&membership));
         let tasks = Tasks::default();
         let session = Session::new(Arc::clone(&core), config.clone(), Arc::clone(&membership));
         tasks.spawn(session.run(tasks.token()));
@@ -119,6 +121,7 @@ impl GroupConsumer {
             core,
             group_id: config.group_id.clone(),
             ledger: Arc::clone(&ledger),
+            membership: Arc::clone(&membership),
             every: is_auto.then(|| millis(config.auto_commit_interval_ms)),
         };
         tasks.spawn(commits.run(wishes, tasks.token()));

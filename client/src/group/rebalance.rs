@@ -40,6 +40,8 @@ pub(super) struct Part {
     pub(super) from: Option<u64>,
     /// It is read no more and goes back to the group once everybody was told.
     pub(super) is_revoked: bool,
+    /// Everybody was told, and its last commit is under way.
+    pub(super) is_departing: bool,
 }
 
 impl GroupConsumer {
@@ -50,6 +52,7 @@ impl GroupConsumer {
                 News::Lost(error) => self.lose(error),
                 News::Assignment { member, epoch, assignment } => {
                     self.ledger.set_fence(Some(Fence { member: member.clone(), epoch: *epoch }));
+                    self.forget_departed();
                     self.take_over(assignment);
                 }
             }
@@ -57,12 +60,16 @@ impl GroupConsumer {
         }
         // From here on a dropped future leaves the rest to the next call.
         self.tell().await;
-        self.give_back().await;
+        self.give_back();
         self.membership.take_trouble().map_or(Ok(()), |error| Err(ClientError::Failed(error)))
     }
 
     fn lose(&mut self, error: &ApiError) {
-        let lost: Vec<TopicPartition> = std::mem::take(&mut self.parts).into_keys().collect();
+        self.forget_departed();
+        let parts = std::mem::take(&mut self.parts).into_iter();
+        // Of what departs the application has taken leave.
+        let lost = parts.filter(|(_, part)| !part.is_departing).map(|(at, _)| at);
+        let lost: Vec<TopicPartition> = lost.collect();
         tracing::warn!(group = %self.config.group_id, count = lost.len(), %error, "partitions are lost");
         lost.iter().for_each(|at| self.stop_reading(at));
         self.ledger.set_fence(None);
@@ -96,12 +103,13 @@ impl GroupConsumer {
             }
             kept.insert(at);
         }
-        let lost: Vec<TopicPartition> = self.parts.keys().filter(|at| !kept.contains(at)).cloned().collect();
-        for at in &lost {
+        let mut lost: Vec<TopicPartition> =
+            self.parts.keys().filter(|at| !kept.contains(at)).cloned().collect();
+        lost.retain(|at| {
             self.stop_reading(at);
-            self.parts.remove(at);
             self.ledger.end(at);
-        }
+            self.parts.remove(at).is_some_and(|part| !part.is_departing)
+        });
         self.set_group_paused(assignment.paused);
         self.note(Rebalance::Revoked, revoked);
         self.note(Rebalance::Lost, lost);
@@ -113,11 +121,13 @@ impl GroupConsumer {
         self.stop_reading(at);
         // Asked back before it was given back: it goes on where it is.
         let goes_on = self.parts.get(at).is_some_and(|part| part.since == assigned.since);
-        if !goes_on {
+        if !goes_on || !self.ledger.stay(at) {
             self.ledger.begin(at, assigned.committed_offset);
         }
+        self.membership.keep(at);
         let offset = self.ledger.reached(at);
-        self.parts.insert(at.clone(), Part { since: assigned.since, from: offset, is_revoked: false });
+        let part = Part { since: assigned.since, from: offset, is_revoked: false, is_departing: false };
+        self.parts.insert(at.clone(), part);
         let from = offset.map(Position::Offset).or(self.config.consumer.offset_reset.start());
         let paused = self.group_paused || self.held.contains(at);
         self.reader.add(at, from.unwrap_or(Position::Earliest), paused);
@@ -169,28 +179,27 @@ impl GroupConsumer {
         }
     }
 
-    /// Gives revoked partitions back, after what is done of them was committed.
-    async fn give_back(&mut self) {
-        let revoked = self.parts.iter().filter(|(_, part)| part.is_revoked).map(|(at, _)| at.clone());
-        let revoked: Vec<TopicPartition> = revoked.collect();
-        if revoked.is_empty() {
+    /// Has revoked partitions given back after what is done of them was committed, and does not wait for that: records of
+    /// what stays are returned meanwhile.
+    fn give_back(&mut self) {
+        let revoked = self.parts.iter_mut().filter(|(_, part)| part.is_revoked && !part.is_departing);
+        let going = revoked.map(|(at, part)| {
+            part.is_departing = true;
+            at.clone()
+        });
+        let going: Vec<TopicPartition> = going.collect();
+        if going.is_empty() {
             return;
         }
-        self.commit_done().await;
-        for at in &revoked {
-            self.parts.remove(at);
-            self.ledger.end(at);
-        }
-        self.membership.release(revoked);
+        let (departure, due) = self.ledger.depart(going);
+        let is_auto = self.config.guarantee == Guarantee::AtLeastOnce;
+        self.committer.give_back(departure, due.filter(|_| is_auto));
     }
 
-    /// What cannot be committed now is done again by the next owner.
-    async fn commit_done(&mut self) {
-        if self.config.guarantee == Guarantee::AtLeastOnce
-            && let Err(error) = self.committer.commit_due(self.ledger.due()).await
-        {
-            tracing::warn!(group = %self.config.group_id, %error, "the last commit before partitions go failed");
-        }
+    /// Forgets partitions whose last commit is over.
+    fn forget_departed(&mut self) {
+        let ledger = &self.ledger;
+        self.parts.retain(|at, part| !part.is_departing || ledger.has(at));
     }
 }
 
