@@ -2,6 +2,7 @@
 //! their partitions notice.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,8 +15,11 @@ use super::{Bound, Figure};
 
 const PARTITIONS: u32 = 500;
 const MEMBERS: usize = 50;
-/// Records a second and partition, so that a member that reads has one every few milliseconds.
-const RATE: u64 = 10;
+/// Records a second and partition, so that a member with ten of them has a record every few milliseconds.
+const RATE: u64 = 5;
+/// From one record's partition to the next one's, so that neighbours, which are one member's, have theirs at different
+/// times: in order, each member would have all of its records at once and a pause of 100 ms after them.
+const STRIDE: u32 = 211;
 /// Time for anything to come about.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -34,24 +38,27 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
     })
     .await?;
 
-    let kept = keeping(&members);
+    let mut kept = keeping(&members);
     let joined = Instant::now();
     members.push(join(&cluster).await?);
     settled(&client, MEMBERS).await?;
     let join_time = joined.elapsed();
     let left = Instant::now();
     let last = members.pop().context("a member")?;
+    // What it had has not stayed, even if it comes back to the same member.
+    let moved = last.notes().assigned.clone();
+    kept.iter_mut().for_each(|kept| kept.retain(|at| !moved.contains(at)));
     last.close().await?;
     settled(&client, MEMBERS - 1).await?;
     let leave_time = left.elapsed();
-    // Pauses are those between two records of a partition that stayed; some go on a little behind the change.
+    // Some of what the change does comes a little behind it.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let window = joined.elapsed();
-    let pause = longest_pause(&members, &kept, joined);
+    let pause = longest_wait(&members, &kept, &writer, joined);
     // What the machine does to them without any change: the measure of the pause before.
     let quiet = Instant::now();
     tokio::time::sleep(window).await;
-    let pause_without = longest_pause(&members, &keeping(&members), quiet);
+    let pause_without = longest_wait(&members, &keeping(&members), &writer, quiet);
     writer.stop().await?;
     let seconds = |time: Duration| time.as_secs_f64();
     Ok(vec![
@@ -68,7 +75,7 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
             bound: Bound::AtMost(2.0),
         },
         Figure {
-            name: "longest pause of a member that kept partitions meanwhile",
+            name: "longest wait of a record in a partition that its member kept meanwhile",
             measured: seconds(pause) * 1e3,
             unit: "ms",
             bound: Bound::AtMost(100.0),
@@ -102,19 +109,22 @@ fn keeping(members: &[Member]) -> Vec<Vec<TopicPartition>> {
     members.iter().map(|member| member.notes().assigned.iter().cloned().collect()).collect()
 }
 
-/// The longest time in which a member that kept partitions had no record of any of them.
-fn longest_pause(members: &[Member], before: &[Vec<TopicPartition>], since: Instant) -> Duration {
+/// The longest time that a record of a partition which its member kept waited from its send to its arrival: who makes a
+/// pause lets the first record in it wait as long.
+fn longest_wait(members: &[Member], before: &[Vec<TopicPartition>], load: &Load, since: Instant) -> Duration {
+    let (sent, now) = (load.sent(), Instant::now());
     let mut longest = Duration::ZERO;
     for (member, before) in members.iter().zip(before) {
         let notes = member.notes();
-        let kept: BTreeMap<u32, ()> =
-            before.iter().filter(|at| notes.assigned.contains(at)).map(|at| (at.partition.0, ())).collect();
-        let mut last: Option<Instant> = None;
-        for (_, _, at) in notes.read.iter().filter(|(partition, _, _)| kept.contains_key(partition)) {
-            if let Some(last) = last.filter(|_| *at >= since) {
-                longest = longest.max(at.saturating_duration_since(last));
+        let kept = before.iter().filter(|at| notes.assigned.contains(at)).map(|at| at.partition.0);
+        let came: BTreeMap<(u32, u64), Instant> =
+            notes.read.iter().map(|(partition, offset, at)| ((*partition, *offset), *at)).collect();
+        for partition in kept {
+            let all = sent.get(partition as usize).into_iter().flatten();
+            for (offset, sent) in (0..).zip(all).filter(|(_, sent)| **sent >= since) {
+                let came = came.get(&(partition, offset)).copied().unwrap_or(now);
+                longest = longest.max(came.saturating_duration_since(*sent));
             }
-            last = Some(*at);
         }
     }
     longest
@@ -122,6 +132,8 @@ fn longest_pause(members: &[Member], before: &[Vec<TopicPartition>], since: Inst
 
 /// A steady load over all partitions.
 struct Load {
+    /// When each record of each partition was sent, by its offset: nobody else writes.
+    sent: Arc<Mutex<Vec<Vec<Instant>>>>,
     stop: tokio::sync::oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Result<()>>,
 }
@@ -130,6 +142,8 @@ impl Load {
     fn start(client: &Client) -> Result<Self> {
         let producer = client.producer(ProducerConfig::default())?;
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let sent = Arc::new(Mutex::new(vec![Vec::new(); PARTITIONS as usize]));
+        let times = Arc::clone(&sent);
         #[expect(clippy::disallowed_methods, reason = "a task of this tool, joined by stop")]
         let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(10));
@@ -142,19 +156,30 @@ impl Load {
                     _ = ticks.tick() => {}
                 }
                 for _ in 0..u64::from(PARTITIONS) * RATE / 100 {
-                    next = (next + 1) % PARTITIONS;
+                    next = (next + STRIDE) % PARTITIONS;
                     let record = ProducerRecord::new("orders", "x").partition(next);
+                    if let Some(times) = lock(&times).get_mut(next as usize) {
+                        times.push(Instant::now());
+                    }
                     // What is not acked does not come, and shows as a pause.
                     drop(producer.send(record).await?);
                 }
             }
             Ok(producer.close().await?)
         });
-        Ok(Self { stop, task })
+        Ok(Self { sent, stop, task })
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Vec<Vec<Instant>>> {
+        lock(&self.sent)
     }
 
     async fn stop(self) -> Result<()> {
         let _ = self.stop.send(());
         self.task.await?
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
