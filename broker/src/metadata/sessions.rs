@@ -44,6 +44,8 @@ struct Session {
     /// When it was heard of last.
     heard: Duration,
     timeout: Duration,
+    /// It is being expelled: it must not be told that it is a member, whoever hears of it meanwhile.
+    over: bool,
 }
 
 impl Sessions {
@@ -92,9 +94,12 @@ impl Sessions {
         }
     }
 
-    /// A member was heard of; its timeout, or `None` if it is none.
+    /// A member was heard of; its timeout, or `None` if it is none any more.
     pub(crate) fn touch(&mut self, group: &GroupId, member: MemberId) -> Option<Duration> {
         let session = self.groups.get_mut(group)?.members.get_mut(&member)?;
+        if session.over {
+            return None;
+        }
         session.heard = self.clock;
         Some(session.timeout)
     }
@@ -107,18 +112,22 @@ impl Sessions {
         known.members.get(&holder).is_some_and(silent)
     }
 
-    /// Members that were silent for too long, some of them if they are very many.
-    pub(crate) fn expired(&self) -> Vec<(GroupId, MemberId)> {
+    /// Members that were silent for too long, some of them if they are very many. Their sessions are over, also if the
+    /// caller does not succeed with expelling them: it finds them here again.
+    pub(crate) fn expired(&mut self) -> Vec<(GroupId, MemberId)> {
         if mutant::on(Mutant::SessionsNeverEnd) {
             return Vec::new();
         }
-        let part = if mutant::on(Mutant::ExpelledEarly) { 5 } else { 1 };
-        let is_over = |session: &Session| self.clock - session.heard >= session.timeout / part;
-        let of_group = |(id, known): (&GroupId, &Known)| {
-            let over = known.members.iter().filter(|(_, session)| is_over(session));
-            over.map(|(member, _)| (id.clone(), *member)).collect::<Vec<_>>()
-        };
-        self.groups.iter().flat_map(of_group).take(EXPIRED_AT_ONCE).collect()
+        let (clock, part) = (self.clock, if mutant::on(Mutant::ExpelledEarly) { 5 } else { 1 });
+        let all = self.groups.iter_mut().flat_map(|(id, known)| {
+            known.members.iter_mut().map(move |(member, session)| (id, member, session))
+        });
+        let over = all.filter(|(.., session)| clock - session.heard >= session.timeout / part);
+        let ended = over.take(EXPIRED_AT_ONCE).map(|(id, member, session)| {
+            session.over = true;
+            (id.clone(), *member)
+        });
+        ended.collect()
     }
 }
 
@@ -128,7 +137,7 @@ impl Known {
         self.members.retain(|id, _| group.members.contains_key(id));
         for (id, member) in &group.members {
             let timeout = Duration::from_millis(u64::from(member.session_timeout_ms));
-            let session = self.members.entry(*id).or_insert(Session { heard: now, timeout });
+            let session = self.members.entry(*id).or_insert(Session { heard: now, timeout, over: false });
             session.timeout = timeout;
         }
     }
@@ -183,7 +192,7 @@ mod tests {
         })
     }
 
-    fn expired(sessions: &Sessions) -> Vec<u128> {
+    fn expired(sessions: &mut Sessions) -> Vec<u128> {
         sessions.expired().into_iter().map(|(_, member)| member.0.as_u128()).collect()
     }
 
@@ -225,15 +234,18 @@ mod tests {
         assert_eq!(table.sessions.touch(&group(), member(1)), Some(2 * SECOND));
         assert_eq!(table.sessions.touch(&group(), member(3)), None);
         table.pass(1, true);
-        assert_eq!(expired(&table.sessions), [0; 0]);
+        assert_eq!(expired(&mut table.sessions), [0; 0]);
         table.pass(1, true);
-        assert_eq!(expired(&table.sessions), [1]);
+        assert_eq!(expired(&mut table.sessions), [1]);
+        // It comes while it is being expelled: nobody may tell it that it is a member.
+        assert_eq!(table.sessions.touch(&group(), member(1)), None);
+        assert_eq!(expired(&mut table.sessions), [1], "until it is gone");
         apply(&mut groups, &GroupCommand::Expire { member: member(1), time_ms: 2 });
         table.sessions.follow(2, &groups);
-        assert_eq!(expired(&table.sessions), [0; 0]);
+        assert_eq!(expired(&mut table.sessions), [0; 0]);
         assert!(!table.sessions.is_silent(&group(), "i1"), "nobody holds it");
         table.pass(7, true);
-        assert_eq!(expired(&table.sessions), [2]);
+        assert_eq!(expired(&mut table.sessions), [2]);
         apply(&mut groups, &GroupCommand::Leave { member: member(2), keep_place: false, time_ms: 3 });
         table.sessions.follow(2, &groups);
         assert!(!table.sessions.is_empty(), "this version is known");
@@ -248,12 +260,12 @@ mod tests {
         let mut table = Table::new(&groups);
         table.pass(3, true);
         table.sessions.begin(7);
-        assert_eq!(expired(&table.sessions), [1]);
+        assert_eq!(expired(&mut table.sessions), [1]);
         table.sessions.begin(8);
         table.sessions.follow(1, &groups);
-        assert_eq!(expired(&table.sessions), [0; 0]);
+        assert_eq!(expired(&mut table.sessions), [0; 0]);
         table.pass(2, true);
-        assert_eq!(expired(&table.sessions), [1]);
+        assert_eq!(expired(&mut table.sessions), [1]);
     }
 
     #[test]
@@ -265,9 +277,9 @@ mod tests {
         // Its process was stopped for an hour: a single look afterwards.
         table.now += 3_600 * SECOND;
         table.sessions.advance(table.now, true);
-        assert_eq!(expired(&table.sessions), [0; 0]);
+        assert_eq!(expired(&mut table.sessions), [0; 0]);
         table.pass(1, true);
-        assert_eq!(expired(&table.sessions), [1]);
+        assert_eq!(expired(&mut table.sessions), [1]);
     }
 
     #[test]
@@ -280,6 +292,6 @@ mod tests {
         table.sessions.follow(2, &groups);
         table.now += SECOND * 9 / 10;
         table.sessions.advance(table.now, true);
-        assert_eq!(expired(&table.sessions), [0; 0]);
+        assert_eq!(expired(&mut table.sessions), [0; 0]);
     }
 }
