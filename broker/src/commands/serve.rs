@@ -113,8 +113,9 @@ async fn live(config: BrokerConfig) -> anyhow::Result<()> {
     };
     tokio::select! {
         reason = fatal.stopped() => {
-            // A broker that must not go on does not hand anything over: what it knows may be wrong. It ends here, so
-            // that the reason is its last line.
+            // A broker that must not go on does not hand anything over: what it knows may be wrong. It ends here. The
+            // lock stays taken, so that the reason is its last line: other threads may have something to say still.
+            let _silence = std::io::stderr().lock();
             report(&anyhow::anyhow!("the broker stopped: {reason}"));
             std::process::exit(1);
         }

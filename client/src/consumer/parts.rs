@@ -18,9 +18,10 @@ impl Consumer {
         self.shared.remove(at);
     }
 
-    /// Stops reading a partition and has the next `poll` report why.
-    pub(crate) fn report(&mut self, at: &TopicPartition, error: ClientError) {
-        self.shared.report(at, error);
+    /// Takes up one more partition that is read only once it is told where from; the next `poll` reports why.
+    pub(crate) fn add_unread(&mut self, at: &TopicPartition, paused: bool, error: ClientError) {
+        self.core.metadata.follow(&at.topic);
+        self.shared.add_unread(at, paused, error);
     }
 
     /// What has arrived, without waiting.

@@ -150,9 +150,15 @@ impl Shared {
         self.change.notify_one();
     }
 
-    /// Stops reading a partition and has `poll` report why.
-    pub(super) fn report(&self, at: &TopicPartition, error: ClientError) {
-        self.lock().fail(at, error);
+    /// Takes up one more partition that cannot be read before it is told where from, and has `poll` report why. Not one
+    /// record of it is asked for meanwhile.
+    pub(super) fn add_unread(&self, at: &TopicPartition, paused: bool, error: ClientError) {
+        let mut state = self.lock();
+        state.generations += 1;
+        let slot = Slot { paused, ..Slot::new(at, state.generations, Position::Earliest) };
+        state.slots.insert(at.clone(), slot);
+        state.fail(at, error);
+        drop(state);
         self.arrival.notify_one();
     }
 

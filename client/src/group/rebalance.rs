@@ -130,11 +130,13 @@ impl GroupConsumer {
         self.parts.insert(at.clone(), part);
         let from = offset.map(Position::Offset).or(self.config.consumer.offset_reset.start());
         let paused = self.group_paused || self.held.contains(at);
-        self.reader.add(at, from.unwrap_or(Position::Earliest), paused);
-        if from.is_none() {
-            let message = format!("group {:?} has no offset for {at}", self.config.group_id);
-            let error = ApiError::new(ErrorCode::NoCommittedOffset, message);
-            self.reader.report(at, ClientError::Failed(error));
+        match from {
+            Some(from) => self.reader.add(at, from, paused),
+            None => {
+                let message = format!("group {:?} has no offset for {at}", self.config.group_id);
+                let error = ApiError::new(ErrorCode::NoCommittedOffset, message);
+                self.reader.add_unread(at, paused, ClientError::Failed(error));
+            }
         }
         let is_latest = self.config.consumer.offset_reset == OffsetReset::Latest;
         if offset.is_none() && is_latest && self.config.guarantee == Guarantee::AtLeastOnce {

@@ -57,7 +57,7 @@ mod tests {
         // Another coordinator hears it as well.
         story.holds(2, leased());
         story.wait(Duration::from_millis(1_500));
-        story.breaks(1, ProbeEvent::Expelled { member }, "lease runs 500ms more");
+        story.breaks(1, ProbeEvent::Expelled { member }, "lease runs 499");
         story.wait(Duration::from_secs(1));
         story.holds(1, ProbeEvent::Expelled { member });
     }
