@@ -57,6 +57,11 @@ mutants *ARGS="--mutants all --secs 15":
 bench:
     cargo bench --locked -p raft-store
 
+# Altair beside this machine's limits and its peers, in one table: `just perf`, `just perf --only produce-1k --runs 5`.
+perf *ARGS="--suite core":
+    cargo build --release --locked --bins
+    cargo run --release --locked -p cluster-test --bin perf -- {{ARGS}}
+
 # Start-up, failover and idle figures of whole brokers.
 figures *ARGS:
     cargo build --release --locked --workspace
