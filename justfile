@@ -41,6 +41,10 @@ chaos *ARGS:
 chaos-figures:
     bash cluster-test/chaos-figures.sh
 
+# The seeds of the simulator that belong to this commit.
+sim-ci:
+    bash .ci/sim
+
 # The rounds of chaos that belong to this commit.
 chaos-ci:
     bash .ci/chaos
