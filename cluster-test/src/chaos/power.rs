@@ -280,7 +280,12 @@ mod tests {
     #[tokio::test]
     async fn a_process_counts_as_frozen_once_it_got_its_stop() {
         let mut child = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        assert!(running_thread(child.id()).is_some());
+        // It may wait for the disk at first, for the pages of its program.
+        let begun = Instant::now();
+        while running_thread(child.id()).is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it never runs");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         frozen(child.id()).await.unwrap();

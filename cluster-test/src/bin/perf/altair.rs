@@ -22,7 +22,8 @@ pub(super) struct Bench {
 /// If either fails.
 pub(super) async fn bench(bench: Bench) -> Result<Figures> {
     let cluster = TestCluster::start(bench.brokers).await?;
-    let mut args = vec!["--addr".to_owned(), cluster.brokers.bootstrap().join(","), "-o".into(), "json".into()];
+    let mut args =
+        vec!["--addr".to_owned(), cluster.brokers.bootstrap().join(","), "-o".into(), "json".into()];
     args.push("bench".to_owned());
     args.extend(bench.args.iter().map(|arg| (*arg).to_owned()));
     if let Some(span) = bench.span {
@@ -37,9 +38,8 @@ pub(super) async fn bench(bench: Bench) -> Result<Figures> {
 /// What a benchmark reported, by the names of the rows.
 fn figures(report: &Value) -> Result<Figures> {
     let report = report.get("results").and_then(|all| all.get(0)).unwrap_or(report);
-    let number = |path: &[&str]| {
-        path.iter().try_fold(report, |value, key| value.get(key)).and_then(Value::as_f64)
-    };
+    let number =
+        |path: &[&str]| path.iter().try_fold(report, |value, key| value.get(key)).and_then(Value::as_f64);
     let bytes = number(&["bytes_per_second"]).context("bytes_per_second")?;
     let mut figures = Figures::from([("mib", bytes / f64::from(1 << 20))]);
     figures.insert("records", number(&["records_per_second"]).context("records_per_second")?);
@@ -64,7 +64,8 @@ mod tests {
             "end_to_end_ms": {"p50": 3.0, "p99": 4.0},
         });
         let read = figures(&report).expect("whole");
-        let wanted = [("cpu", 9.5), ("mib", 2.0), ("p50", 3.0), ("p99", 4.0), ("records", 2_048.0), ("rss", 1.0)];
+        let wanted =
+            [("cpu", 9.5), ("mib", 2.0), ("p50", 3.0), ("p99", 4.0), ("records", 2_048.0), ("rss", 1.0)];
         assert_eq!(read, Figures::from(wanted));
         assert!(figures(&serde_json::json!({"bench": "produce"})).is_err());
     }

@@ -83,7 +83,9 @@ fn one_broker(plan: Plan) -> Contest {
         args: &["produce", "--partitions", "1", "--rf", "1"],
         span: Some(plan.span.as_secs()),
     };
-    let bare = Side::new(MACHINE, "five batches of 64 KiB a sync, checksum, segment", move || raw::pipeline(plan.span));
+    let bare = Side::new(MACHINE, "five batches of 64 KiB a sync, checksum, segment", move || {
+        raw::pipeline(plan.span)
+    });
     Contest {
         name: "one-broker",
         what: "one broker, one partition, batches of 64 KiB, against the bare way to the disk",
@@ -142,7 +144,17 @@ fn produce_100(plan: Plan) -> Contest {
 fn batches_of_1m(plan: Plan) -> Contest {
     let bench = altair::Bench {
         brokers: 3,
-        args: &["produce", "--partitions", "12", "--rf", "3", "--record-size", "1KiB", "--batch-size", "1MiB"],
+        args: &[
+            "produce",
+            "--partitions",
+            "12",
+            "--rf",
+            "3",
+            "--record-size",
+            "1KiB",
+            "--batch-size",
+            "1MiB",
+        ],
         span: Some(plan.span.as_secs()),
     };
     Contest {
@@ -173,7 +185,11 @@ fn consume_1k() -> Contest {
             Side::new(NATS, "page cache", || consume(Records { sync: Sync::Default, size: KIB })),
         ],
         rows: vec![
-            against(row("mib", "MiB/s", "consume from page cache, 1 KiB records, one consumer"), NATS, Bound::AtLeast(2.0)),
+            against(
+                row("mib", "MiB/s", "consume from page cache, 1 KiB records, one consumer"),
+                NATS,
+                Bound::AtLeast(2.0),
+            ),
             row("cpu", "CPU-s/GB", "… client and cluster"),
         ],
     }
@@ -182,7 +198,19 @@ fn consume_1k() -> Contest {
 fn e2e_1k(plan: Plan) -> Contest {
     let bench = altair::Bench {
         brokers: 3,
-        args: &["e2e", "--partitions", "12", "--rf", "3", "--record-size", "1KiB", "--rate", "1000", "--linger", "0ms"],
+        args: &[
+            "e2e",
+            "--partitions",
+            "12",
+            "--rf",
+            "3",
+            "--record-size",
+            "1KiB",
+            "--rate",
+            "1000",
+            "--linger",
+            "0ms",
+        ],
         span: Some(plan.span.as_secs()),
     };
     let nats = move |sync| end_to_end(Records { sync, size: KIB }, RATE, plan.span);

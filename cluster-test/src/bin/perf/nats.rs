@@ -51,7 +51,10 @@ impl Servers {
         let mut servers = Self { children: Vec::new(), urls, dir };
         for (number, (client, route)) in clients.iter().zip(&routes).enumerate() {
             let config = servers.dir.path().join(format!("{number}.conf"));
-            std::fs::write(&config, configuration(servers.dir.path(), (number, *client, *route), &routes, sync))?;
+            std::fs::write(
+                &config,
+                configuration(servers.dir.path(), (number, *client, *route), &routes, sync),
+            )?;
             let log = servers.dir.path().join(format!("{number}.log"));
             let child = Command::new(&program)
                 .arg("--config")

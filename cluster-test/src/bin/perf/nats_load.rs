@@ -101,7 +101,8 @@ pub(super) async fn consume(records: Records) -> Result<Figures> {
     let (before, begun) = (spent(&servers)?, Instant::now());
     let mut bytes = 0;
     for _ in 0..count {
-        let message = tokio::time::timeout(PATIENCE, messages.next()).await?.context("the end of a stream")??;
+        let message =
+            tokio::time::timeout(PATIENCE, messages.next()).await?.context("the end of a stream")??;
         bytes += message.payload.len();
     }
     let took = begun.elapsed().as_secs_f64();
@@ -221,8 +222,7 @@ type Messages = futures::stream::SelectAll<pull::Stream>;
 async fn readers(context: &jetstream::Context, deliver_policy: DeliverPolicy) -> Result<Messages> {
     let mut all = Vec::new();
     for number in 0..PARTITIONS {
-        let config =
-            pull::Config { deliver_policy, ack_policy: AckPolicy::None, ..pull::Config::default() };
+        let config = pull::Config { deliver_policy, ack_policy: AckPolicy::None, ..pull::Config::default() };
         let consumer = context.create_consumer_on_stream(config, format!("t{number}")).await?;
         all.push(consumer.stream().max_messages_per_batch(ASKED).messages().await?);
     }
