@@ -66,7 +66,7 @@ pub enum Mutant {
     GrantBeforeRelease,
     /// A member is told to begin one record behind the committed offset.
     AssignedOneTooFar,
-    /// A commit of offsets whose outcome is unknown is answered as done.
+    /// A commit of offsets is answered before it is committed.
     CommitNotAwaited,
     /// A rebalance leaves the last partition to nobody.
     PartitionLeftOut,
@@ -277,7 +277,7 @@ pub const ALL: &[Description] = &[
     describe(
         Mutant::CommitNotAwaited,
         "commit-not-awaited",
-        "a commit of offsets whose outcome is unknown is answered as done",
+        "a commit of offsets is answered before it is committed",
         "I12 committed offset lost",
     ),
     describe(

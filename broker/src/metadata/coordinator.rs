@@ -109,7 +109,7 @@ pub(crate) fn hear(core: &Core, members: &[(GroupId, MemberId)]) -> Option<Heard
         leases.push(match sessions.touch(group, *member) {
             Some(timeout) => {
                 let (member, lease) = (*member, lease(timeout)?);
-                core.seams.probe.note(|| ProbeEvent::Leased { member, lease });
+                core.seams.probe.note(|| ProbeEvent::Leased { member, lease, index });
                 Some(lease)
             }
             None => None,

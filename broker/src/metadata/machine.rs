@@ -187,7 +187,7 @@ impl MetadataMachine {
                 for command in &commands {
                     self.news.note(command);
                     if let Command::Group { command: GroupCommand::Expire { member, .. }, .. } = command {
-                        self.probe.note(|_| ProbeEvent::Expelled { member: *member });
+                        self.probe.note(|_| ProbeEvent::Expelled { member: *member, index });
                     }
                     replies.results.push(self.applied.state.apply(index, command));
                 }

@@ -1,7 +1,7 @@
 //! One running group, with its kind and state machine, behind the port that the rest sees.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +14,9 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeader
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{RaftMetrics, ServerState};
-use raft_store::Vote;
+use raft_store::{CommittedLeaderId, LogId, Vote};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use wire::ids::{BrokerId, ReplicaId};
 
@@ -28,6 +29,8 @@ use crate::runtime::{ProbeEvent, ReplicaProbe, Tasks};
 
 /// A group that stops takes at most this long.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// A hand-over that takes longer will not end by itself: asking the other voters took its time already.
+const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 
 pub(crate) struct GroupCell<K: GroupKind, SM: RaftStateMachine<Types<K>>> {
     pub(crate) raft: Group<K, SM>,
@@ -37,12 +40,27 @@ pub(crate) struct GroupCell<K: GroupKind, SM: RaftStateMachine<Types<K>>> {
     /// Held while a snapshot is pulled and installed.
     pub(crate) receiving: Arc<tokio::sync::Mutex<()>>,
     pub(crate) probe: ReplicaProbe,
+    /// The hand-over that began last.
+    pub(crate) handed: Mutex<Option<Handed>>,
+}
+
+/// A leader told a successor to stand. From then on openraft refuses all writes in this term and beats no more, also
+/// if the successor never stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Handed {
+    term: u64,
+    to: ReplicaId,
+    at: Instant,
 }
 
 impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupCell<K, SM> {
     fn seen<T>(&self, read: impl FnOnce(&RaftMetrics<Types<K>>) -> T) -> T {
         // Short: a held guard would stop the group.
         read(&self.metrics.borrow_watched())
+    }
+
+    fn handed(&self) -> MutexGuard<'_, Option<Handed>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,6 +153,7 @@ fn request<K: GroupKind>(append: Append) -> AppendEntriesRequest<Types<K>> {
 
 impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupPort for GroupCell<K, SM> {
     fn brief(&self) -> Brief {
+        let handed = *self.handed();
         self.seen(|metrics| {
             let members = members(metrics);
             Brief {
@@ -142,6 +161,10 @@ impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupPort for GroupCell<K, SM
                 term: metrics.current_term,
                 leader: leader(metrics, &members),
                 leading: metrics.state == ServerState::Leader,
+                stuck: metrics.state == ServerState::Leader
+                    && handed.is_some_and(|handed| {
+                        handed.term == metrics.current_term && handed.at.elapsed() >= HAND_OVER_MAX
+                    }),
                 members,
                 last_index: metrics.last_log_index,
                 fatal: match &metrics.running_state {
@@ -245,8 +268,26 @@ impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupPort for GroupCell<K, SM
     }
 
     fn hand_over(&self, to: ReplicaId) -> BoxFuture<'static, ()> {
-        let raft = self.raft.clone();
+        let (raft, term) = (self.raft.clone(), self.seen(|metrics| metrics.current_term));
+        *self.handed() = Some(Handed { term, to, at: Instant::now() });
         async move { drop(raft.trigger().transfer_leader(to.0).await) }.boxed()
+    }
+
+    fn step_down(&self) -> BoxFuture<'static, ()> {
+        let (raft, probe, handed) = (self.raft.clone(), self.probe.clone(), *self.handed());
+        async move {
+            let Some(Handed { term, to, .. }) = handed else { return };
+            // Any vote of the next term ends this leader; if that term has begun, it is refused and not needed. The
+            // successor was chosen for its log, so its log counts as long enough.
+            let vote = Vote::new(term + 1, to.0);
+            let last = LogId::new(CommittedLeaderId { term: term + 1 }, u64::MAX);
+            let mut request = VoteRequest::new(vote, Some(last));
+            request.leadership_transfer = true;
+            if raft.vote(request).await.is_ok_and(|told| told.vote_granted) {
+                probe.note(|of| ProbeEvent::Voted { of, vote });
+            }
+        }
+        .boxed()
     }
 
     fn changed(&self) -> BoxFuture<'static, bool> {
@@ -266,6 +307,16 @@ impl<K: GroupKind, SM: RaftStateMachine<Types<K>>> GroupPort for GroupCell<K, SM
             let leading = metrics.state == ServerState::Leader;
             leading.then_some(Transfer { from: metrics.vote, to: to.0, last: None })
         })
+    }
+
+    fn leader_silence(&self) -> BoxFuture<'static, Duration> {
+        use openraft::Instant;
+        let raft = self.raft.clone();
+        async move {
+            let heard = raft.with_raft_state(|state| state.vote_last_modified()).await;
+            heard.ok().flatten().map_or(Duration::MAX, |heard| heard.elapsed())
+        }
+        .boxed()
     }
 
     fn stop(&self) -> BoxFuture<'static, ()> {

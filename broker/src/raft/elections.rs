@@ -89,7 +89,7 @@ impl Elections {
                 () = tokio::time::sleep_until(wake) => {
                     self.stand().await;
                     if Instant::now() >= sweep_at {
-                        self.sweep();
+                        self.sweep().await;
                         sweep_at = Instant::now() + SWEEP;
                     }
                 }
@@ -173,18 +173,24 @@ impl Elections {
         }
     }
 
-    /// Finds stopped groups, and groups without a leader that nothing else noticed.
-    fn sweep(&mut self) {
+    /// Finds stopped groups, hand-overs that got stuck, and groups without a leader that nothing else noticed.
+    async fn sweep(&mut self) {
+        let mut stuck = Vec::new();
         for (group, port) in self.board.ports.all() {
             let brief = port.brief();
             if let Some(reason) = &brief.fatal {
                 let stopped = format!("raft group {} stopped: {reason}", RaftGroupId(group));
                 self.board.seams().fatal.stop(stopped);
             }
-            if self.needs_leader(group, &brief) {
+            if brief.stuck {
+                let group = RaftGroupId(group);
+                tracing::warn!(group = %group, "a hand-over of leadership is stuck; the leader steps down");
+                stuck.push(port);
+            } else if self.needs_leader(group, &brief) {
                 self.watch(group, &brief);
             }
         }
+        in_batches(stuck, |port| async move { port.step_down().await }).await;
     }
 
     fn needs_leader(&self, group: u64, brief: &Brief) -> bool {

@@ -1,6 +1,6 @@
 //! The Raft groups of this broker: opened, closed, asked, moved.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -151,6 +151,7 @@ impl Groups {
             tasks: tasks.clone(),
             receiving: Arc::default(),
             probe,
+            handed: Mutex::default(),
         });
         if !self.0.board.ports.insert(group.0, port.clone()) {
             port.stop().await;
@@ -190,7 +191,7 @@ impl Groups {
         self.0.board.ports.ids()
     }
 
-    fn port(&self, group: RaftGroupId) -> Result<Arc<dyn GroupPort>, GroupError> {
+    pub(super) fn port(&self, group: RaftGroupId) -> Result<Arc<dyn GroupPort>, GroupError> {
         self.0.board.ports.get(group.0).ok_or(GroupError::NotHere(group))
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -24,6 +25,8 @@ pub(crate) struct Brief {
     pub(crate) term: u64,
     pub(crate) leader: Option<(ReplicaId, BrokerId)>,
     pub(crate) leading: bool,
+    /// It leads, but only waits for a successor that does not come.
+    pub(crate) stuck: bool,
     /// Members of the effective membership, true for voters.
     pub(crate) members: Vec<(ReplicaId, BrokerId, bool)>,
     pub(crate) last_index: Option<u64>,
@@ -71,8 +74,12 @@ pub(crate) trait GroupPort: Send + Sync {
     fn reset_backoff(&self, members: Vec<u64>) -> BoxFuture<'static, ()>;
     /// Begins to hand leadership over.
     fn hand_over(&self, to: ReplicaId) -> BoxFuture<'static, ()>;
+    /// Gives the vote of the next term to the successor that it was handed over to, and by that leads no longer.
+    fn step_down(&self) -> BoxFuture<'static, ()>;
     /// Waits until the metrics change; false if the group stopped.
     fn changed(&self) -> BoxFuture<'static, bool>;
+    /// On a follower: time since its leader spoke, or since this replica opened or voted if that is less.
+    fn leader_silence(&self) -> BoxFuture<'static, Duration>;
     /// Milliseconds since a quorum last acknowledged this leader.
     fn quorum_age_ms(&self) -> Option<u64>;
     /// What asks a replica to take over from this leader; `None` if this replica does not lead.

@@ -127,11 +127,15 @@ pub enum ProbeEvent {
         member: MemberId,
         /// Counted from now.
         lease: Duration,
+        /// Last entry of the metadata log that the coordinator knew.
+        index: u64,
     },
     /// A member of a consumer group is expelled, as this broker applies it.
     Expelled {
         /// The member.
         member: MemberId,
+        /// Entry of the metadata log that says so.
+        index: u64,
     },
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use disk::mutant::{self, Mutant};
+use futures::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wire::api_error::ApiError;
@@ -90,11 +91,13 @@ impl Metadata {
             Err(_) => return Err(no_quorum()),
         };
         let command = Command::Group { id, command: GroupCommand::Commit(commit) };
-        let made = self.send(&self.core.commits, command, deadline, Some(room)).await;
-        if mutant::on(Mutant::CommitNotAwaited) && made.as_ref().is_err_and(|error| !error.definite()) {
+        let made = self.send(&self.core.commits, command, deadline, Some(room));
+        if mutant::on(Mutant::CommitNotAwaited) {
+            // Its way into the queue is enough.
+            let _ = made.now_or_never();
             return Ok(Vec::new());
         }
-        match made?.reply {
+        match made.await?.reply {
             CommandReply::Group(GroupReply::Committed { refused }) => Ok(refused),
             _ => Err(ApiError::new(ErrorCode::Internal, "a commit was answered with something else")),
         }

@@ -186,6 +186,22 @@ async fn leadership_is_handed_over_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_successor_never_stands_does_not_refuse_writes_for_ever() {
+    let mut brokers = three().await;
+    form(&mut brokers, 7, Profile::Partition).await;
+    let first = leader(&brokers, 7).await;
+    let all: Vec<_> = brokers.iter().collect();
+    write_somewhere(&all, 7, "before").await;
+    // As if the successor's disk had been emptied while it was asked; nobody else is told to stand.
+    first.groups.port(GROUP).unwrap().hand_over(ReplicaId(999)).await;
+    write_somewhere(&all, 7, "after").await;
+    until("all have both", || {
+        all.iter().all(|broker| broker.values(7) == [Bytes::from("before"), Bytes::from("after")])
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_replica_catches_up_from_a_snapshot_in_ranges() {
     let mut brokers = three().await;
     form(&mut brokers, 7, Profile::Partition).await;

@@ -36,6 +36,8 @@ const APPENDS_MAX: usize = 4 * APPEND_WINDOW / WINDOW_UNIT;
 const SERVED_AT_ONCE: usize = 16 << 10;
 /// Every so manieth beat is answered: often enough for a sender that hears nothing else before it counts as dead.
 const ANSWER_BEATS: u32 = 3;
+/// A follower whose leader said nothing for this long believes a candidate that the leader is gone.
+const LEADER_SILENT: Duration = Duration::from_secs(1);
 /// An append stream without traffic for this long is given up, with its memory.
 const IDLE_AFTER: Duration = Duration::from_secs(30);
 
@@ -209,7 +211,11 @@ impl Session {
                 let last = ask.last;
                 let tell = port.vote(ask, pre).await?;
                 if !tell.granted && tell.last > last {
-                    // A candidate with too short a log cannot win; this voter perhaps can.
+                    // A candidate with too short a log cannot win; this voter perhaps can. That its leader's broker lives
+                    // says nothing: the leader may have gone with its disk.
+                    if !brief.leading && port.leader_silence().await >= LEADER_SILENT {
+                        self.board.orphaned(group, brief.term);
+                    }
                     self.board.nudge(group);
                 }
                 Ok(tell.encode())
@@ -423,6 +429,7 @@ mod tests {
             term: 7,
             leader: leader.map(|id| (ReplicaId(id), BrokerId(2))),
             leading: false,
+            stuck: false,
             members: Vec::new(),
             last_index: None,
             fatal: None,

@@ -69,7 +69,7 @@ fn occasions(mutant: Mutant) -> Vec<FaultKind> {
         Mutant::DuplicatesAfterFailover | Mutant::SequenceGapAccepted => {
             vec![FaultKind::AtWrite, FaultKind::Isolate, FaultKind::Kill]
         }
-        Mutant::CommitNotAwaited => vec![FaultKind::Isolate, FaultKind::OneWay, FaultKind::Hold],
+        Mutant::CommitNotAwaited => vec![FaultKind::Isolate, FaultKind::Kill, FaultKind::PowerAll],
         Mutant::OrphanDeleted => vec![FaultKind::AtCreate, FaultKind::CreateTopic],
         _ => vec![FaultKind::Kill, FaultKind::PowerOne],
     }
