@@ -269,7 +269,9 @@ impl Elections {
             return None;
         }
         if !quorum {
-            // An election without a majority only inflates the term.
+            // An election without a majority only inflates the term. Once there is one again, it may follow a leader that
+            // this broker could not hear of: that one must not be ended without asking.
+            watched.bold = false;
             watched.due = now + Duration::from_millis(RETRY_MS + jitter);
             return None;
         }

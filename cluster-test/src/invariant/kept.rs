@@ -65,7 +65,7 @@ fn recovered(logs: &Logs, log: &Log, seen: &Sighting<'_>, event: &WalEvent) -> R
     }
     let writes = logs.brokers.get(&seen.broker).map_or(0, |broker| broker.writes);
     let old_enough = |write: u64| seen.sound || write + TAIL_WRITES <= writes;
-    entries_are_kept(log, *purged, entries, old_enough).map_err(|what| format!("{of} {what}"))?;
+    entries_are_kept(log, *purged, entries, seen.sound, old_enough).map_err(|what| format!("{of} {what}"))?;
     // A leader may know an entry to be committed that its own disk does not have yet; a restart forgets both.
     let had = log.disk.last_key_value().map(|(index, _)| *index).max(index(log.purged));
     let known = index(log.committed_durable).min(had);
@@ -97,9 +97,12 @@ fn entries_are_kept(
     log: &Log,
     purged: Option<LogPosition>,
     entries: &[RecoveredEntry],
+    sound: bool,
     old_enough: impl Fn(u64) -> bool,
 ) -> Result<(), String> {
-    if let Some(alien) = entries.iter().find(|entry| !log.may_find(entry)) {
+    // What is behind a checkpoint is found again if the checkpoint rotted and an older file still has it.
+    let found_again = |entry: &RecoveredEntry| !sound && Some(entry.position) <= log.purged;
+    if let Some(alien) = entries.iter().find(|entry| !log.may_find(entry) && !found_again(entry)) {
         return Err(format!("has {} again, which it had removed or never had", alien.position));
     }
     let found: BTreeMap<u64, u64> =
@@ -200,6 +203,28 @@ mod tests {
         story.rot();
         story.restart();
         story.breaks(1, recovered(1, None, &[(1, 1, 7)]), "lost the durable entry 1.2");
+    }
+
+    #[test]
+    fn what_was_purged_is_found_again_on_a_rotten_disk_only() {
+        let all = || recovered(1, None, &[(1, 1, 7), (1, 2, 7)]);
+        let restarted_behind_a_checkpoint = || {
+            let mut found = recovered(1, None, &[(1, 2, 7)]);
+            if let ProbeEvent::Wal(WalEvent::Recovered { purged, .. }) = &mut found {
+                *purged = Some(LogPosition { term: 1, index: 1 });
+            }
+            let mut story = story();
+            story.restart();
+            story.holds(1, found);
+            story
+        };
+        let mut story = restarted_behind_a_checkpoint();
+        story.restart();
+        story.breaks(1, all(), "has 1.1 again");
+        let mut story = restarted_behind_a_checkpoint();
+        story.rot();
+        story.restart();
+        story.holds(1, all());
     }
 
     #[test]
