@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use disk::{Disk, DiskError};
 use openraft::async_runtime::WatchReceiver;
 use partition_log::{CutMark, LogConfig, LogError, PartitionLog, discard_incoming};
-use raft_store::{BrokerRef, GroupMark, StoredMembership, layout};
+use raft_store::{BrokerRef, GroupMark, RecoveredGroup, StoredMembership, layout};
 use tokio_util::sync::CancellationToken;
 use wire::ids::{Offset, ReplicaId, TopicId};
 
@@ -141,6 +141,11 @@ async fn mark_of(shared: &Arc<Shared>, local: &LocalReplica) -> Result<Option<Gr
         Some(found) if found.replica == id.0 && found.damaged => {
             Err(OpenError::Damaged("the WAL lost durable entries of this replica".to_owned()))
         }
+        Some(found) if found.replica == id.0 && lacks_entries(&found) => {
+            let reason =
+                "the newest checkpoint was damaged, and by the older one the files end before the log begins";
+            Err(OpenError::Damaged(reason.to_owned()))
+        }
         Some(found) if found.replica == id.0 => Ok(found.mark),
         Some(found) if found.replica > id.0 => Err(OpenError::Failed(format!(
             "a newer replica, {}, is here: the metadata is still behind",
@@ -169,6 +174,13 @@ async fn mark_of(shared: &Arc<Shared>, local: &LocalReplica) -> Result<Option<Gr
             }
         }
     }
+}
+
+/// True if entries lie between what the replica's files hold and what is left of its log. Nothing is purged before a
+/// checkpoint says that the files have it, so only a fall back to an older checkpoint leads here: what a snapshot brought is
+/// there, and nobody knows.
+fn lacks_entries(found: &RecoveredGroup) -> bool {
+    found.purged > found.mark.map(|mark| mark.applied)
 }
 
 fn has_segments(disk: &dyn Disk, dir: &Path) -> Result<bool, DiskError> {
@@ -257,5 +269,35 @@ async fn first_election(core: &Core) {
         if led || core.group.trigger().elect(true).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_store::LogPosition;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_begins_behind_the_end_of_the_files_is_damage() {
+        let at = |index| LogPosition { term: 2, index };
+        let found = |purged: Option<u64>, applied: Option<u64>| RecoveredGroup {
+            group: 1,
+            replica: 4,
+            topic: Uuid::nil(),
+            partition: 0,
+            mark: applied.map(|applied| GroupMark { applied: at(applied), ..GroupMark::default() }),
+            damaged: false,
+            last: None,
+            purged: purged.map(at),
+            committed: None,
+            vote: None,
+        };
+        assert!(!lacks_entries(&found(None, None)), "a new replica");
+        assert!(!lacks_entries(&found(Some(7), Some(7))), "a snapshot was installed");
+        assert!(!lacks_entries(&found(Some(7), Some(9))));
+        assert!(lacks_entries(&found(Some(7), Some(6))));
+        assert!(lacks_entries(&found(Some(7), None)), "the older checkpoint knows it as it was created");
     }
 }
