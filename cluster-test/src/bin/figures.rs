@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use broker::supervise::{ClusterSpec, LocalCluster, PortChoice, ProcessState};
-use cluster_test::harness::{altair, altair_cli, run};
+use cluster_test::harness::{altair, altair_cli, cpu_seconds, rss_bytes, run};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::Instant;
@@ -22,8 +22,6 @@ const DEMOS: usize = 5;
 const IDLE: Duration = Duration::from_secs(20);
 /// Time for anything to get ready.
 const READY: Duration = Duration::from_secs(60);
-/// Clock ticks a second in `/proc/<pid>/stat`, fixed on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// One row: what was measured, what was asked for.
 #[derive(Debug, Serialize)]
@@ -171,21 +169,6 @@ async fn dev_start() -> Result<Figure> {
     })
 }
 
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let rest = stat.rsplit_once(')').context("stat")?.1;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |place: usize| -> Result<f64> { Ok(fields.get(place).context("stat")?.parse::<f64>()?) };
-    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
-}
-
-fn resident_mib(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
-    Ok(kib / 1024.0)
-}
-
 /// Three brokers without topics, left alone: the dearest of them counts.
 async fn idle() -> Result<Vec<Figure>> {
     let dir = tempfile::tempdir()?;
@@ -194,17 +177,17 @@ async fn idle() -> Result<Vec<Figure>> {
     let mut pids = Vec::new();
     for id in cluster.ids() {
         if let ProcessState::Running { pid } = cluster.state(id)? {
-            pids.push(pid);
+            pids.push(pid.to_string());
         }
     }
     // Start-up work ends; what is measured is the rest.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let before: Vec<f64> = pids.iter().map(|pid| cpu_seconds(*pid)).collect::<Result<_>>()?;
+    let before: Vec<f64> = pids.iter().map(|pid| cpu_seconds(pid)).collect::<Result<_>>()?;
     tokio::time::sleep(IDLE).await;
     let (mut cpu, mut rss) = (0.0_f64, 0.0_f64);
     for (pid, before) in pids.iter().zip(before) {
-        cpu = cpu.max((cpu_seconds(*pid)? - before) / IDLE.as_secs_f64() * 100.0);
-        rss = rss.max(resident_mib(*pid)?);
+        cpu = cpu.max((cpu_seconds(pid)? - before) / IDLE.as_secs_f64() * 100.0);
+        rss = rss.max(rss_bytes(pid)? / f64::from(1 << 20));
     }
     cluster.stop_all(READY).await;
     Ok(vec![

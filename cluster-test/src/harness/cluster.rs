@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::supervise::{ClusterSpec, LocalCluster, PortChoice};
+use broker::supervise::{ClusterSpec, LocalCluster, PortChoice, ProcessState};
 use client::{Client, ClientConfig};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::pb;
 
 use super::tools::{altair, eventually};
+use super::usage::Usage;
 
 /// Time for brokers to get ready: far more than they take, so that only a hang trips it.
 const READY: Duration = Duration::from_secs(60);
@@ -135,6 +136,20 @@ impl TestCluster {
     pub async fn restart(&mut self, id: u32) -> Result<()> {
         self.brokers.start(id)?;
         Ok(self.brokers.wait_ready(id, READY).await?)
+    }
+
+    /// What the brokers that run used so far.
+    ///
+    /// # Errors
+    /// If a process ends meanwhile.
+    pub fn usage(&self) -> Result<Usage> {
+        let mut usage = Usage::default();
+        for id in self.brokers.ids() {
+            if let ProcessState::Running { pid } = self.brokers.state(id)? {
+                usage.add(&pid.to_string())?;
+            }
+        }
+        Ok(usage)
     }
 
     /// Directory of all brokers.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use broker::supervise::ProcessState;
+use anyhow::Result;
 use client::{Client, GroupConfig};
 use cluster_test::harness::{TestCluster, eventually};
 use tokio::task::JoinSet;
@@ -17,8 +16,6 @@ const GROUPS: usize = 1_000;
 const CLIENTS: usize = 50;
 const WATCHED: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Clock ticks a second in `/proc/<pid>/stat`, fixed on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
     let cluster = TestCluster::start(3).await?;
@@ -79,21 +76,7 @@ fn member(
 
 /// Processor time of all brokers together, in percent of one core.
 async fn watch(cluster: &TestCluster) -> Result<f64> {
-    let before = cpu_seconds(cluster)?;
+    let before = cluster.usage()?.cpu_seconds;
     tokio::time::sleep(WATCHED).await;
-    Ok((cpu_seconds(cluster)? - before) / WATCHED.as_secs_f64() * 100.0)
-}
-
-fn cpu_seconds(cluster: &TestCluster) -> Result<f64> {
-    let mut total = 0.0;
-    for id in cluster.brokers.ids() {
-        let ProcessState::Running { pid } = cluster.brokers.state(id)? else { continue };
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let rest = stat.rsplit_once(')').context("stat")?.1;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        for place in [11, 12] {
-            total += fields.get(place).context("stat")?.parse::<f64>()? / TICKS_PER_SECOND;
-        }
-    }
-    Ok(total)
+    Ok((cluster.usage()?.cpu_seconds - before) / WATCHED.as_secs_f64() * 100.0)
 }

@@ -22,12 +22,18 @@ pub(super) struct Bench {
 /// If either fails.
 pub(super) async fn bench(bench: Bench) -> Result<Figures> {
     let cluster = TestCluster::start(bench.brokers).await?;
-    let mut args =
-        vec!["--addr".to_owned(), cluster.brokers.bootstrap().join(","), "-o".into(), "json".into()];
-    args.push("bench".to_owned());
-    args.extend(bench.args.iter().map(|arg| (*arg).to_owned()));
-    if let Some(span) = bench.span {
-        args.extend(["--duration".to_owned(), format!("{span}s")]);
+    bench_at(&cluster.brokers.bootstrap(), bench.args, bench.span).await
+}
+
+/// Runs a benchmark on a cluster that is there.
+///
+/// # Errors
+/// If it fails.
+pub(super) async fn bench_at(bootstrap: &[String], what: &[&str], seconds: Option<u64>) -> Result<Figures> {
+    let mut args = ["--addr", &bootstrap.join(","), "-o", "json", "bench"].map(str::to_owned).to_vec();
+    args.extend(what.iter().map(|arg| (*arg).to_owned()));
+    if let Some(seconds) = seconds {
+        args.extend(["--duration".to_owned(), format!("{seconds}s")]);
     }
     let output = run(altair_cli(), args, None).await?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -63,6 +63,20 @@ pub(super) struct Row {
     /// The side that it is divided by; `None`: the figure itself is judged.
     pub(super) against: Option<&'static str>,
     pub(super) asked: Option<Bound>,
+    /// The worst of all runs counts, which is the highest, not the median.
+    pub(super) worst: bool,
+}
+
+impl Row {
+    /// A figure of a side, for which nothing is asked.
+    pub(super) fn plain(
+        of: &'static str,
+        figure: &'static str,
+        what: &'static str,
+        unit: &'static str,
+    ) -> Self {
+        Self { figure, what, unit, of, against: None, asked: None, worst: false }
+    }
 }
 
 /// Sides, and rows over what they reach.
@@ -71,6 +85,8 @@ pub(super) struct Contest {
     pub(super) what: &'static str,
     pub(super) sides: Vec<Side>,
     pub(super) rows: Vec<Row>,
+    /// Runs of each side, whatever the plan says.
+    pub(super) runs: Option<u32>,
 }
 
 /// What a contest came to.
@@ -90,9 +106,10 @@ impl Contest {
     /// If a side cannot do it.
     pub(super) async fn run(self, plan: Plan) -> Result<Outcome> {
         let mut runs: BTreeMap<&'static str, Vec<Figures>> = BTreeMap::new();
-        for run in 1..=plan.runs {
+        let turns = self.runs.unwrap_or(plan.runs);
+        for run in 1..=turns {
             for side in &self.sides {
-                say(&format!("{}: {}, run {run} of {}", self.name, side.name, plan.runs));
+                say(&format!("{}: {}, run {run} of {turns}", self.name, side.name));
                 let figures =
                     (side.work)().await.with_context(|| format!("{} by {}", self.name, side.name))?;
                 runs.entry(side.name).or_default().push(figures);
@@ -116,12 +133,20 @@ impl Outcome {
         Some(f64::midpoint(*low, *high))
     }
 
+    /// The figure of a row on one side.
+    pub(super) fn figure(&self, row: &Row, side: &str) -> Option<f64> {
+        if !row.worst {
+            return self.median(side, row.figure);
+        }
+        self.runs.get(side)?.iter().filter_map(|run| run.get(row.figure).copied()).reduce(f64::max)
+    }
+
     /// What is judged in a row: a ratio, or the figure itself.
     pub(super) fn judged(&self, row: &Row) -> Option<f64> {
-        let value = self.median(row.of, row.figure)?;
+        let value = self.figure(row, row.of)?;
         match row.against {
             None => Some(value),
-            Some(against) => Some(value / self.median(against, row.figure)?),
+            Some(against) => Some(value / self.figure(row, against)?),
         }
     }
 
@@ -169,6 +194,7 @@ mod tests {
                 of: "we",
                 against: Some("they"),
                 asked: Some(asked),
+                worst: false,
             }],
         }
     }
@@ -183,8 +209,15 @@ mod tests {
     }
 
     #[test]
+    fn the_worst_of_all_runs_is_judged_where_that_is_asked() {
+        let mut outcome = outcome(Bound::AtMost(9.0));
+        outcome.rows = vec![Row { against: None, worst: true, ..outcome.rows[0] }];
+        assert_eq!(outcome.rows.first().and_then(|row| outcome.judged(row)), Some(9.0));
+    }
+
+    #[test]
     fn an_unknown_contest_is_named_with_those_that_there_are() {
-        let all = vec![Contest { name: "one", what: "", sides: Vec::new(), rows: Vec::new() }];
+        let all = vec![Contest { name: "one", what: "", sides: Vec::new(), rows: Vec::new(), runs: None }];
         let told = chosen(all, &["two".to_owned()]).err().map(|error| error.to_string());
         assert_eq!(told.as_deref(), Some("there is no contest \"two\"; there are: one"));
     }

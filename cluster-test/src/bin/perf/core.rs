@@ -3,9 +3,10 @@
 use super::contest::{Bound, Contest, Figures, Plan, Row, Side};
 use super::nats::{self, Sync};
 use super::nats_load::{Records, consume, end_to_end, produce};
-use super::{altair, raw};
+use super::{altair, failover, raw, slow_links};
 
 const ALTAIR: &str = "Altair";
+const ALTAIR_ALL: &str = "Altair, acks=all";
 const NATS: &str = "NATS";
 const NATS_SYNC: &str = "NATS, sync always";
 const MACHINE: &str = "this machine";
@@ -28,6 +29,8 @@ pub(super) fn contests(plan: Plan) -> Vec<Contest> {
         batches_of_1m(plan),
         consume_1k(),
         e2e_1k(plan),
+        acks_leader(plan),
+        failover(),
     ];
     if nats::program().is_none() {
         for contest in &mut all {
@@ -38,7 +41,7 @@ pub(super) fn contests(plan: Plan) -> Vec<Contest> {
 }
 
 fn row(figure: &'static str, unit: &'static str, what: &'static str) -> Row {
-    Row { figure, what, unit, of: ALTAIR, against: None, asked: None }
+    Row::plain(ALTAIR, figure, what, unit)
 }
 
 fn against(row: Row, side: &'static str, asked: Bound) -> Row {
@@ -74,6 +77,7 @@ fn machine(plan: Plan) -> Contest {
             of(row("records", "/s", "write of 4 KiB and fdatasync")),
             of(row("mib", "MiB/s", "one connection over loopback")),
         ],
+        runs: None,
     }
 }
 
@@ -95,6 +99,7 @@ fn one_broker(plan: Plan) -> Contest {
             MACHINE,
             Bound::AtLeast(0.5),
         )],
+        runs: None,
     }
 }
 
@@ -119,6 +124,7 @@ fn produce_1k(plan: Plan) -> Contest {
                 ..row("cpu", "CPU-s/GB", "client and cluster, 1 KiB records, 64 KiB batches")
             },
         ],
+        runs: None,
     }
 }
 
@@ -138,6 +144,7 @@ fn produce_100(plan: Plan) -> Contest {
             NATS,
             Bound::AtLeast(6.0),
         )],
+        runs: None,
     }
 }
 
@@ -168,6 +175,7 @@ fn batches_of_1m(plan: Plan) -> Contest {
                 ..row("cpu", "CPU-s/GB", "client and cluster, 1 KiB records, 1 MiB batches")
             },
         ],
+        runs: None,
     }
 }
 
@@ -192,6 +200,7 @@ fn consume_1k() -> Contest {
             ),
             row("cpu", "CPU-s/GB", "… client and cluster"),
         ],
+        runs: None,
     }
 }
 
@@ -223,5 +232,44 @@ fn e2e_1k(plan: Plan) -> Contest {
             time("p50", "end to end at 1,000 records/s, 1 KiB, p50"),
             time("p99", "end to end at 1,000 records/s, 1 KiB, p99"),
         ],
+        runs: None,
+    }
+}
+
+fn acks_leader(plan: Plan) -> Contest {
+    let seconds = plan.span.as_secs();
+    let leader =
+        Side::new(ALTAIR, "fsync on the leader before the ack", move || slow_links::acks("leader", seconds));
+    let all = Side::new(ALTAIR_ALL, FSYNC_ALL, move || slow_links::acks("all", seconds));
+    Contest {
+        name: "acks-leader",
+        what: "single records of 1 KiB with 5 ms of delay on the links between brokers",
+        sides: vec![leader, all],
+        rows: vec![
+            against(
+                row("p50", "ms", "acks=leader, links with 5 ms of delay, p50"),
+                ALTAIR_ALL,
+                Bound::AtMost(0.6),
+            ),
+            row("p99", "ms", "… p99"),
+        ],
+        runs: None,
+    }
+}
+
+fn failover() -> Contest {
+    let gap = |what| row("gap", "ms", what);
+    Contest {
+        name: "failover",
+        what: "a leader killed under load",
+        sides: vec![Side::new(ALTAIR, FSYNC_ALL, failover::demo)],
+        rows: vec![
+            Row {
+                asked: Some(Bound::AtMost(1_200.0)),
+                ..gap("leader killed: longest gap between acks, median")
+            },
+            Row { asked: Some(Bound::AtMost(2_000.0)), worst: true, ..gap("… worst of ten") },
+        ],
+        runs: Some(10),
     }
 }

@@ -6,11 +6,13 @@
 mod altair;
 mod contest;
 mod core;
-mod cost;
+mod failover;
 mod free;
 mod nats;
 mod nats_load;
 mod raw;
+mod scale;
+mod slow_links;
 mod table;
 
 use std::process::ExitCode;
@@ -31,6 +33,8 @@ const EXIT_USAGE: u8 = 2;
 enum Suite {
     /// Produce, consume, end to end, against the machine's own limits and against peers
     Core,
+    /// What partitions cost: none to 1,000 on three brokers, idle, at a trickle and busy; one run of each
+    Scale,
 }
 
 /// Measures how fast Altair is, as ratios against this machine's limits and against peers in the same run.
@@ -67,7 +71,6 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let Suite::Core = args.suite;
     match run(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_MISSED),
@@ -78,9 +81,16 @@ fn main() -> ExitCode {
     }
 }
 
+fn suite(suite: Suite, plan: Plan) -> Vec<contest::Contest> {
+    match suite {
+        Suite::Core => core::contests(plan),
+        Suite::Scale => scale::contests(plan),
+    }
+}
+
 fn run(args: &Args) -> Result<bool> {
     let plan = Plan { runs: args.runs, span: Duration::from_secs(args.secs) };
-    let contests = contest::chosen(core::contests(plan), &args.only)?;
+    let contests = contest::chosen(suite(args.suite, plan), &args.only)?;
     if args.list {
         contests.iter().for_each(|contest| table::print(&format!("{:<16} {}", contest.name, contest.what)));
         return Ok(true);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_nats::jetstream;
+use cluster_test::harness::{cpu_seconds, rss_bytes};
 use tokio::time::Instant;
 
-use super::{cost, free};
+use super::free;
 
 const SERVERS: usize = 3;
 /// Time for the servers to find each other.
@@ -107,7 +108,7 @@ impl Servers {
     /// # Errors
     /// If one has ended.
     pub(super) fn cpu_seconds(&self) -> Result<f64> {
-        self.children.iter().map(|child| cost::cpu_seconds(&child.id().to_string())).sum()
+        self.children.iter().map(|child| cpu_seconds(&child.id().to_string())).sum()
     }
 
     /// Memory of all, in bytes.
@@ -115,7 +116,7 @@ impl Servers {
     /// # Errors
     /// If one has ended.
     pub(super) fn rss_bytes(&self) -> Result<f64> {
-        self.children.iter().map(|child| cost::rss_bytes(&child.id().to_string())).sum()
+        self.children.iter().map(|child| rss_bytes(&child.id().to_string())).sum()
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::contest::Figures;
-use super::cost::cpu_seconds;
 use super::nats::{Servers, Sync, stream_config};
+use cluster_test::harness::cpu_seconds;
 
 const PARTITIONS: usize = 12;
 /// Messages without their ack at once, over all streams.

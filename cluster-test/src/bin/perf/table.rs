@@ -31,7 +31,7 @@ pub(super) fn markdown(outcomes: &[Outcome]) -> String {
 
 fn line(outcome: &Outcome, row: &Row) -> String {
     let side = |name: &str| {
-        let median = outcome.median(name, row.figure).map_or_else(|| "?".to_owned(), number);
+        let median = outcome.figure(row, name).map_or_else(|| "?".to_owned(), number);
         let durability = outcome.durability.get(name).copied().unwrap_or_default();
         format!("{median} {} ({name}, {durability})", row.unit)
     };
@@ -95,6 +95,7 @@ fn document(outcome: &Outcome) -> Value {
                 "of": row.of,
                 "against": row.against,
                 "median": outcome.median(row.of, row.figure),
+                "worst_counts": row.worst,
                 "judged": outcome.judged(row),
                 "at_least": bound.filter(|_| least),
                 "at_most": bound.filter(|_| !least),
