@@ -39,8 +39,9 @@ struct Flushed {
     replica: Arc<Replica>,
     manifest: Arc<Manifest>,
     mark: GroupMark,
-    /// Keeps an installation out until the checkpoint stands: marks must not go back.
-    _files: OwnedMutexGuard<()>,
+    /// Keeps an installation out until the checkpoint stands and old state files are gone: marks must not go back, and
+    /// what an installation writes is no old file.
+    files: OwnedMutexGuard<()>,
 }
 
 /// Runs until the scope stops; then flushes once more, so that a restart has nothing to apply again.
@@ -107,7 +108,7 @@ pub(crate) async fn flush_all(shared: &Arc<Shared>, pressed: bool) -> Result<(),
         let Ok(files) = log.files().try_lock_owned() else { continue };
         let done = shared.io().run(move || flush_one(&log)).await;
         if let Some((manifest, mark)) = done.map_err(|error| format!("flush: {}", chain(&error)))? {
-            flushed.push(Flushed { replica, manifest, mark, _files: files });
+            flushed.push(Flushed { replica, manifest, mark, files });
         }
     }
     if flushed.is_empty() && !pressed {
@@ -115,22 +116,22 @@ pub(crate) async fn flush_all(shared: &Arc<Shared>, pressed: bool) -> Result<(),
     }
     let marks = flushed.iter().map(|flushed| flushed.mark).collect();
     shared.wal().checkpoint(marks).await.map_err(|error| format!("checkpoint: {error}"))?;
-    // The guards go here; an installation that waited may begin.
-    let flushed: Vec<_> =
-        flushed.into_iter().map(|done| (done.replica, done.manifest, done.mark.state_index)).collect();
-    for (replica, manifest, newest) in &flushed {
-        let core = replica.core();
-        core.log.set_durable(manifest.clone());
-        drop(core.group.trigger().snapshot().await);
-        let (log, newest) = (core.log.clone(), *newest);
-        shared.io().run(move || state_file::keep_two(&log, newest)).await;
+    let mut reached = Vec::new();
+    for Flushed { replica, manifest, mark, files } in flushed {
+        let log = replica.core().log.clone();
+        log.set_durable(manifest);
+        shared.io().run(move || state_file::keep_two(&log, mark.state_index)).await;
+        // Now an installation that waited may begin. Its state file would have been taken for an old one above.
+        drop(files);
+        drop(replica.core().group.trigger().snapshot().await);
+        reached.push(replica);
     }
     if pressed {
         for replica in shared.replicas() {
             purge(&replica, pressed).await;
         }
     } else {
-        for (replica, ..) in &flushed {
+        for replica in &reached {
             purge(replica, pressed).await;
         }
     }
