@@ -25,6 +25,8 @@ const HTTP_PORT: u32 = 8080;
 /// Time for one look at whether a broker is ready.
 const PROBE: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Time for the engine to let go of an endpoint.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Time for the engine to end a container whose process is killed.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Lines of a broker's log in an error.
@@ -172,7 +174,7 @@ impl Docker {
         let (container, name) = (self.container(id)?, compose::service(id));
         for network in compose::NETWORKS.map(|network| format!("{}_{network}", self.project)) {
             if plugged {
-                docker_apart(&["network", "connect", "--alias", &name, &network, container]).await?;
+                connect(&network, &name, container).await?;
             } else {
                 docker_apart(&["network", "disconnect", &network, container]).await?;
             }
@@ -186,6 +188,22 @@ impl Docker {
         let [told, errors] =
             [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Ok(told + &errors)
+    }
+}
+
+/// Puts a container into a network. The engine sometimes keeps the old endpoint of one that it has just taken out, and refuses
+/// it for that; what it keeps is taken away by force then.
+async fn connect(network: &str, alias: &str, container: &str) -> Result<()> {
+    let until = Instant::now() + CONNECT_WITHIN;
+    loop {
+        match docker_apart(&["network", "connect", "--alias", alias, network, container]).await {
+            Err(error) if format!("{error:#}").contains("already exists") && Instant::now() < until => {
+                // It may be gone by now, which is as good.
+                let _ = docker_apart(&["network", "disconnect", "--force", network, container]).await;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            other => return other.map(drop),
+        }
     }
 }
 
