@@ -13,29 +13,22 @@ mod nats_load;
 mod raw;
 mod scale;
 mod slow_links;
+mod suite;
 mod table;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
 use contest::Plan;
+use suite::Suite;
 
 /// Something is slower than was asked for.
 const EXIT_MISSED: u8 = 1;
 /// The command makes no sense, or the machine cannot do it.
 const EXIT_USAGE: u8 = 2;
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Suite {
-    /// Produce, consume, end to end, against the machine's own limits and against peers
-    Core,
-    /// What partitions cost: none to 1,000 on three brokers, idle, at a trickle and busy; one run of each
-    Scale,
-}
 
 /// Measures how fast Altair is, as ratios against this machine's limits and against peers in the same run.
 ///
@@ -81,16 +74,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn suite(suite: Suite, plan: Plan) -> Vec<contest::Contest> {
-    match suite {
-        Suite::Core => core::contests(plan),
-        Suite::Scale => scale::contests(plan),
-    }
-}
-
 fn run(args: &Args) -> Result<bool> {
     let plan = Plan { runs: args.runs, span: Duration::from_secs(args.secs) };
-    let contests = contest::chosen(suite(args.suite, plan), &args.only)?;
+    let contests = contest::chosen(args.suite.contests(plan), &args.only)?;
     if args.list {
         contests.iter().for_each(|contest| table::print(&format!("{:<16} {}", contest.name, contest.what)));
         return Ok(true);
