@@ -59,7 +59,7 @@ fn entry_before(leader: &Log, at: Duration) -> Option<LogPosition> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::story::Story;
+    use super::super::story::{Story, recovered};
     use super::*;
 
     #[test]
@@ -74,6 +74,21 @@ mod tests {
         story.breaks(1, told(), "lacks 1.1 for long");
         story.holds(2, Story::appended(2, (1, 1), 7));
         story.holds(2, Story::durable(2, (1, 1), 7));
+        story.holds(1, told());
+    }
+
+    #[test]
+    fn what_its_own_files_hold_counts_though_its_log_is_empty_after_a_restart() {
+        let mut story = Story::of(InSyncNear::default());
+        let told = || ProbeEvent::InSync { of: Story::replica(1), term: 1, replicas: [1, 2].into() };
+        story.holds(1, told());
+        story.holds(1, Story::appended(1, (1, 1), 7));
+        let mut found = recovered(2, None, &[]);
+        if let ProbeEvent::Wal(WalEvent::Recovered { applied, .. }) = &mut found {
+            *applied = Some(LogPosition { term: 1, index: 1 });
+        }
+        story.holds(2, found);
+        story.wait(Duration::from_secs(5));
         story.holds(1, told());
     }
 

@@ -69,9 +69,10 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// True if the entry is on this replica's disk, in its log or behind a snapshot.
+    /// True if the entry is on this replica's disk: in its log, behind a snapshot, or in its own files as a checkpoint says.
     pub(super) fn holds(&self, at: LogPosition) -> bool {
-        let covered = self.purged.max(self.installed).is_some_and(|upto| upto.index >= at.index);
+        let behind = self.purged.max(self.installed).max(self.mark);
+        let covered = behind.is_some_and(|upto| upto.index >= at.index);
         covered || self.disk.get(&at.index).is_some_and(|durable| durable.slot.term == at.term)
     }
 
