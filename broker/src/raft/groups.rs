@@ -32,6 +32,9 @@ use crate::runtime::{Listener, ProbeEvent, ReplicaProbe, Seams};
 const OPENED_MAX: usize = 16 << 10;
 /// A hand-over that takes longer is stuck: its target died, and the old leader would refuse writes for ever.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
+/// Looks for a word of a remembered leader, and how many in a row find its broker alive and no word before it is given up.
+const LOOK_FOR_LEADER: Duration = Duration::from_secs(1);
+const SILENT_LOOKS: u32 = 3;
 /// A target may lack so many entries when a hand-over begins; it gets them in the course of it.
 const TRANSFER_LAG_MAX: u64 = 1_000;
 /// A leader that waits longer for a quorum's word is not warmed by waiting.
@@ -317,7 +320,7 @@ async fn wait_for(port: &Arc<dyn GroupPort>, patience: Duration, holds: impl Fn(
 }
 
 /// Tells the elections about a group once it has members: a new replica has none until its leader or its initialiser
-/// speaks.
+/// speaks. Then waits for the leader that the replica remembers from before it opened.
 async fn announce(group: u64, port: Arc<dyn GroupPort>, board: Arc<Switchboard>) {
     loop {
         let changed = port.changed();
@@ -328,6 +331,29 @@ async fn announce(group: u64, port: Arc<dyn GroupPort>, board: Arc<Switchboard>)
             return;
         }
     }
+    board.nudge(group);
+    await_leader(group, port, board).await;
+}
+
+/// A leader speaks as soon as it has a link. One that lives on as a broker and says nothing leads no more: its disk was
+/// emptied, say, while this broker was away. Whoever believed in it would wait for it for ever.
+async fn await_leader(group: u64, port: Arc<dyn GroupPort>, board: Arc<Switchboard>) {
+    let (opened, remembered) = (Instant::now(), port.brief());
+    let Some((_, broker)) = remembered.leader else { return };
+    let mut silent = 0;
+    while silent < SILENT_LOOKS {
+        tokio::time::sleep(LOOK_FOR_LEADER).await;
+        let brief = port.brief();
+        if (brief.leader, brief.term) != (remembered.leader, remembered.term) || brief.fatal.is_some() {
+            return;
+        }
+        if port.leader_silence().await < opened.elapsed() {
+            return;
+        }
+        silent = if board.is_alive(broker) { silent + 1 } else { 0 };
+    }
+    tracing::info!(group, broker = %broker, "the leader of before says nothing; the group needs another one");
+    board.orphaned(group, remembered.term);
     board.nudge(group);
 }
 
