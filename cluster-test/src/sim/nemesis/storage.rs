@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use disk::{Disk, OpenOptions};
+use disk::faulty::FaultyDisk;
+use disk::{Disk, DiskError, OpenOptions};
 use raft_store::layout;
 
 use super::super::station::{Phase, Station};
@@ -136,10 +137,20 @@ pub(super) fn free(station: &Station) {
 
 /// Removes everything from a disk.
 pub(super) fn empty(world: &World, station: &Station) {
-    // The disk is healthy and nobody uses it: neither can fail.
+    // The disk is healthy and nobody uses it: none of this can fail.
+    let _ = forget_names(&station.disk, Path::new(ROOT));
     let _ = station.disk.remove_dir_all(Path::new(ROOT));
     let _ = station.disk.sync_dir(Path::new("/"));
     world.watch.wiped(station.id);
+}
+
+/// Removes the files below a directory for good: what is empty after a wipe must be empty after a power cut too.
+fn forget_names(disk: &FaultyDisk, dir: &Path) -> Result<(), DiskError> {
+    for entry in disk.list(dir)? {
+        let path = dir.join(&entry.name);
+        if entry.is_dir { forget_names(disk, &path)? } else { disk.remove(&path)? }
+    }
+    disk.sync_dir(dir)
 }
 
 /// Length of what was written to a file that was made of zeros.
