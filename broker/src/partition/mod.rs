@@ -37,6 +37,7 @@ mod replica;
 mod replica_log;
 mod reply;
 mod retention;
+mod returns;
 mod snapshot;
 mod state_file;
 mod state_machine;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use raft_store::BrokerRef;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use wire::ids::ReplicaId;
 
 use super::registry::Shared;
 use super::replica::Replica;
+use super::returns::Returns;
 use super::storage_gate::Room;
 use crate::metadata::command::Command;
 use crate::metadata::image::{MetadataImage, Partition, Replica as MetaReplica};
@@ -21,8 +22,8 @@ use crate::raft::{GroupStatus, Member, Verdict};
 
 /// How often the led groups are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A replica must have led for this long before leadership goes to the preferred one, so that it does not bounce.
-const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// A change of members that the leader before this one left half-way is taken up after this long.
+const TAKEN_UP_AFTER: Duration = Duration::from_secs(3);
 /// Pause between two transfers of one broker: at most ten a second.
 const TRANSFER_PAUSE: Duration = Duration::from_millis(100);
 /// Time for one transfer.
@@ -36,6 +37,7 @@ const PROMOTE_WITHIN_ENTRIES: u64 = 64;
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut returns = Returns::default();
     loop {
         tokio::select! {
             biased;
@@ -48,20 +50,21 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 return;
             }
             if replica.is_leader() {
-                look(&shared, &image, &replica).await;
+                look(&shared, &image, &replica, &mut returns).await;
             }
         }
     }
 }
 
-async fn look(shared: &Arc<Shared>, image: &MetadataImage, replica: &Replica) {
+async fn look(shared: &Arc<Shared>, image: &MetadataImage, replica: &Replica, returns: &mut Returns) {
     let Some((_, partition)) = image.group(replica.group()) else { return };
     let Some(status) = shared.groups().status(replica.group()).filter(GroupStatus::is_leader) else { return };
     if let Some(adding) = partition.adding {
         replace(shared, image, replica, (partition, adding), &status).await;
     } else if drop_strays(replica, image, partition, &status).await {
-    } else if let Some(to) = heir(shared, image, partition, &status, replica) {
+    } else if let Some(to) = heir(shared, image, partition, &status, replica, returns) {
         transfer(shared, replica, to).await;
+        returns.note(replica.group(), Instant::now());
         tokio::time::sleep(TRANSFER_PAUSE).await;
     }
 }
@@ -115,7 +118,7 @@ async fn replace(
     status: &GroupStatus,
 ) {
     // A change of the leader before this one may have stopped half-way; it is taken up after a while.
-    if status.changing && replica.led_for().is_none_or(|led| led < SETTLED_AFTER) {
+    if status.changing && replica.led_for().is_none_or(|led| led < TAKEN_UP_AFTER) {
         return;
     }
     let group = &replica.core().group;
@@ -162,7 +165,7 @@ async fn drop_strays(
 ) -> bool {
     let stray = |member: &&Member| has_no_place(image, partition, member.replica);
     // A change that the leader before this one left half-way is taken up after a while.
-    let half_way = status.changing && replica.led_for().is_some_and(|led| led >= SETTLED_AFTER);
+    let half_way = status.changing && replica.led_for().is_some_and(|led| led >= TAKEN_UP_AFTER);
     let strays = status.members.iter().any(|member| stray(&member));
     if !half_way && (status.changing || !strays) {
         return false;
@@ -192,13 +195,18 @@ fn heir(
     partition: &Partition,
     status: &GroupStatus,
     replica: &Replica,
+    returns: &Returns,
 ) -> Option<ReplicaId> {
     let me = image.broker(shared.broker());
-    if me.is_some_and(|broker| broker.draining) || shared.gate().room() == Room::Critical {
+    let draining = me.is_some_and(|broker| broker.draining);
+    // Records that cannot be read cannot be given to a follower that needs them either.
+    let damaged = replica.core().log.damage().found().is_some();
+    if draining || damaged || shared.gate().room() == Room::Critical {
         return best_other(shared, image, partition, status);
     }
     let preferred = partition.preferred;
-    let settled = replica.led_for().is_some_and(|led| led >= SETTLED_AFTER);
+    let wait = returns.wait(replica.group(), Instant::now());
+    let settled = replica.led_for().is_some_and(|led| led >= wait);
     (preferred != replica.id() && settled && fit(shared, image, partition, status, preferred))
         .then_some(preferred)
 }

@@ -92,6 +92,58 @@ async fn a_leader_whose_records_rot_gives_way_to_a_fresh_replica_that_has_them_a
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_leader_that_cannot_be_given_up_yet_lets_a_sound_one_lead() {
+    let (plans, disks) = three().await;
+    let mut brokers = start_all(&plans).await;
+    brokers[0].create(1, 3, TopicConfig::default()).await;
+    produce_all(&brokers, 0..20).await;
+    let image = brokers[0].metadata.image();
+    let partition = image.partition(TOPIC, PartitionIndex(0)).unwrap();
+    let preferred = partition.replica(partition.preferred).unwrap().broker;
+    let at = |brokers: &[Broker], id: BrokerId| brokers.iter().position(|b| b.metadata.me() == id).unwrap();
+    let rotten = at(&brokers, preferred);
+    let (absent, sound) = ((rotten + 1) % 3, (rotten + 2) % 3);
+    let (absent_id, sound_id) = (brokers[absent].metadata.me(), brokers[sound].metadata.me());
+    let old = brokers[rotten].replica().unwrap();
+    let (old_id, logs) = (old.id(), files_in(&plans[rotten], &dir_of(&plans[rotten], &old), ".log"));
+    drop(old);
+
+    // With one broker away, the damaged replica and one more are all that is in sync: neither may be given up.
+    brokers.remove(at(&brokers, absent_id)).stop().await;
+    until("two are in sync", || {
+        let image = brokers[0].metadata.image();
+        image.partition(TOPIC, PartitionIndex(0)).unwrap().isr.len() == 2
+    })
+    .await;
+    brokers.remove(at(&brokers, preferred)).stop().await;
+    let middle = disks[rotten].open(&logs[0], OpenOptions::default()).unwrap().len().unwrap() / 2;
+    assert!(disks[rotten].flip_bit(&logs[0], middle, 3));
+    brokers.push(start(&plans[rotten]).await);
+    let back = at(&brokers, preferred);
+    until("the preferred replica leads again", || brokers[back].leads()).await;
+    read_until_damage(&brokers[back].replica().unwrap()).await;
+    let sound_at = at(&brokers, sound_id);
+    until("the sound one leads", || brokers[sound_at].leads()).await;
+    assert_eq!(brokers[back].replica().unwrap().id(), old_id, "it may be the last but one copy");
+
+    brokers.push(start(&plans[absent]).await);
+    until("all are in sync and none is damaged", || {
+        let image = brokers[sound_at].metadata.image();
+        let partition = image.partition(TOPIC, PartitionIndex(0)).unwrap();
+        partition.replica(old_id).is_none() && partition.adding.is_none() && partition.isr.len() == 3
+    })
+    .await;
+    for broker in &brokers {
+        until("it has all", || broker.replica().is_some_and(|replica| replica.high_watermark() == Offset(20)))
+            .await;
+        assert_eq!(values(&read_all(&broker.replica().unwrap()).await), expected(0..20));
+    }
+    for broker in brokers {
+        broker.stop().await;
+    }
+}
+
 /// What can be read before the damage; the read that meets it must say so.
 async fn read_until_damage(replica: &Replica) -> Vec<wire::record::OwnedRecord> {
     let fetched = replica.fetch(everything()).await.unwrap();
