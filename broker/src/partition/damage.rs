@@ -117,7 +117,7 @@ async fn ask_for_replacement(shared: &Shared, partition: &Partition, old: Replic
 }
 
 /// Tells whoever watches that a replica does not go on.
-fn tell_unfit(shared: &Shared, group: RaftGroupId, replica: ReplicaId, reason: &str) {
+pub(crate) fn tell_unfit(shared: &Shared, group: RaftGroupId, replica: ReplicaId, reason: &str) {
     let probe = shared.args().seams.probe.of_replica(group.0, replica.0);
     probe.note(|of| ProbeEvent::Unfit { of, reason: reason.to_owned() });
 }

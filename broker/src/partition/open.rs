@@ -14,7 +14,7 @@ use raft_store::{BrokerRef, GroupMark, RecoveredGroup, StoredMembership, layout}
 use tokio_util::sync::CancellationToken;
 use wire::ids::{Offset, ReplicaId, TopicId};
 
-use super::damage::Retired;
+use super::damage::{self, Retired};
 use super::manifest::Manifest;
 use super::proposer::Proposer;
 use super::queue::Queue;
@@ -157,6 +157,7 @@ async fn mark_of(shared: &Arc<Shared>, local: &LocalReplica) -> Result<Option<Gr
         Some(found) => {
             // The damaged one never runs again; its files stay until the image permits their removal.
             let replica = ReplicaId(found.replica);
+            damage::tell_unfit(shared, group, replica, "a fresh replica takes its place");
             let removed = shared.groups().delete(group, replica).await;
             removed.map_err(|error| OpenError::Failed(error.to_string()))?;
             shared.recovered().remove(&group.0);
