@@ -25,6 +25,8 @@ const WAIT_FOR_LEADER: Duration = Duration::from_millis(700);
 const STAGGER: [u64; 4] = [0, 300, 900, 1_500];
 /// First wait for the outcome of an election; it doubles up to sixteen times.
 const RETRY_MS: u64 = 120;
+/// How much later the next in line tries again.
+const BEHIND_MS: u64 = 150;
 /// After so many elections that the verdict on a leader justified, ask in advance, so that terms do not inflate.
 const BOLD_ATTEMPTS: u32 = 4;
 /// A candidate that was told of a longer log stands back for this long: its next term would only cross the other's.
@@ -164,12 +166,16 @@ impl Elections {
         if !self.needs_leader(group, &brief) {
             return;
         }
-        match self.watched.get_mut(&group) {
-            // Known to be without a leader for a while: now is its turn.
-            Some(watched) => {
-                watched.due = watched.due.min(Instant::now() + Duration::from_millis(RETRY_MS / 8))
-            }
-            None => self.watch(group, &brief),
+        let Some(lost) = self.watched.get(&group).map(|watched| watched.lost) else {
+            self.watch(group, &brief);
+            return;
+        };
+        // Known to be without a leader for a while: now is its turn. One candidate nudges all who have a longer log at
+        // once; the first in line has a moment to win, or they would split the vote each time.
+        let jitter = self.board.random().range(0..RETRY_MS / 8);
+        let wait = RETRY_MS / 8 + self.behind(&brief, lost) + jitter;
+        if let Some(watched) = self.watched.get_mut(&group) {
+            watched.due = watched.due.min(Instant::now() + Duration::from_millis(wait));
         }
     }
 
@@ -232,6 +238,11 @@ impl Elections {
         line.iter().position(|replica| *replica == brief.me).unwrap_or(0)
     }
 
+    /// How long this replica lets those before it in line try first, in ms.
+    fn behind(&self, brief: &Brief, lost: Option<ReplicaId>) -> u64 {
+        u64::try_from(self.rank(brief, lost)).unwrap_or(0) * BEHIND_MS
+    }
+
     fn stagger(&self, rank: usize) -> Duration {
         let base = STAGGER.get(rank).or(STAGGER.last()).copied().unwrap_or(0);
         let jitter = if rank == 0 { 0 } else { self.board.random().range(0..100) };
@@ -259,7 +270,7 @@ impl Elections {
             self.board.adopted(group);
             return None;
         };
-        let rank = self.watched.get(&group).map_or(0, |watched| self.rank(&brief, watched.lost));
+        let behind = self.watched.get(&group).map_or(0, |watched| self.behind(&brief, watched.lost));
         let jitter = self.board.random().range(0..80);
         let quorum = self.has_quorum(&brief);
         let outranked = self.board.is_outranked(group, STAND_BACK);
@@ -276,7 +287,6 @@ impl Elections {
             return None;
         }
         let pre = !watched.bold || watched.attempts >= BOLD_ATTEMPTS;
-        let behind = u64::try_from(rank).unwrap_or(0) * 150;
         watched.due = now + Duration::from_millis((RETRY_MS << watched.attempts.min(4)) + behind + jitter);
         watched.attempts += 1;
         Some((port, pre))
