@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const PUBLIC: [&str; 4] =
     ["altair/v1/common.proto", "altair/v1/broker.proto", "altair/v1/admin.proto", "altair/v1/group.proto"];
 /// Between brokers; never part of reflection.
-const INTERNAL: [&str; 2] = ["altair/internal/v1/peer.proto", "altair/internal/v1/query.proto"];
+const INTERNAL: [&str; 1] = ["altair/internal/v1/query.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");

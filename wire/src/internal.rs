@@ -1,5 +1,4 @@
-//! What goes between brokers only, generated from `proto/altair/internal/v1`: the carrier, and questions that no client
-//! asks.
+//! What goes between brokers only, generated from `proto/altair/internal/v1`: questions that no client asks.
 
 #![allow(
     missing_docs,

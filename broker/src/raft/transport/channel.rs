@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::super::error::PeerError;
+use super::chunk::Chunk;
 use super::frame::{Frame, Kind, REPLY};
 
-/// Frames are gathered up to this many bytes into one message of the carrier: small, because a receiver's slices of
-/// it keep all of it alive.
-const CHUNK_TARGET: usize = 64 << 10;
+/// Frames are gathered up to this many bytes for one system call. Nothing overtakes them any more, so it is not much.
+const CHUNK_TARGET: usize = 256 << 10;
 /// Frames that may wait in one channel. A sender's window of appends (32 MiB in pieces of at least 1 KiB) is the most
 /// that a well-behaved broker has in flight; votes of 10,000 groups fit beside it.
 const QUEUE_FRAMES_MAX: usize = 64 << 10;
@@ -142,22 +142,26 @@ impl Channel {
 
     /// The next bytes for a carrier: some frames of the most urgent lanes. `None` once the channel is closed or has
     /// another carrier.
-    pub(crate) fn next_chunk(&self, carrier: u64, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(crate) fn next_chunk(
+        &self,
+        carrier: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<impl Buf + Send + use<>>> {
         let mut state = self.state();
         if !state.open || state.carriers != carrier {
             return Poll::Ready(None);
         }
-        let mut chunk = BytesMut::new();
+        let mut chunk = Chunk::default();
         while state.greeted
             && let Some(frame) = state.pop(CHUNK_TARGET.saturating_sub(chunk.len()), chunk.is_empty())
         {
-            frame.encode_into(&mut chunk);
+            chunk.push(frame);
         }
         if chunk.is_empty() {
             state.carrier = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(Some(chunk.freeze()))
+        Poll::Ready(Some(chunk.finish()))
     }
 }
 
@@ -242,10 +246,11 @@ mod tests {
     }
 
     fn chunk(channel: &Channel) -> Vec<(Kind, u64)> {
-        let Poll::Ready(Some(mut bytes)) = channel.next_chunk(1, &mut Context::from_waker(&noop_waker()))
+        let Poll::Ready(Some(mut chunk)) = channel.next_chunk(1, &mut Context::from_waker(&noop_waker()))
         else {
             return Vec::new();
         };
+        let mut bytes = chunk.copy_to_bytes(chunk.remaining());
         std::iter::from_fn(|| Frame::decode(&mut bytes).unwrap().map(|f| (f.kind, f.group))).collect()
     }
 
@@ -272,7 +277,7 @@ mod tests {
     #[test]
     fn a_large_frame_travels_alone_and_late_votes_overtake_the_rest() {
         let channel = Channel::opened();
-        let large = Frame::new(Kind::Append, 1, vec![Bytes::from(vec![0; 100 << 10])]);
+        let large = Frame::new(Kind::Append, 1, vec![Bytes::from(vec![0; 400 << 10])]);
         channel.send(large.clone()).unwrap();
         channel.send(large).unwrap();
         assert_eq!(chunk(&channel).len(), 1);
@@ -319,7 +324,7 @@ mod tests {
         let waker = noop_waker();
         assert!(matches!(channel.next_chunk(first, &mut Context::from_waker(&waker)), Poll::Ready(None)));
         let taken = channel.next_chunk(second, &mut Context::from_waker(&waker));
-        assert!(matches!(taken, Poll::Ready(Some(bytes)) if bytes.len() == 24));
+        assert!(matches!(taken, Poll::Ready(Some(bytes)) if bytes.remaining() == 24));
     }
 
     #[test]

@@ -134,10 +134,12 @@ impl Frame {
         HEADER_LEN + self.body.iter().map(Bytes::len).sum::<usize>()
     }
 
-    pub(crate) fn encode_into(&self, out: &mut BytesMut) {
+    /// The bytes before the body.
+    pub(crate) fn header(&self) -> [u8; HEADER_LEN] {
         let len = self.len();
         debug_assert!(len <= FRAME_MAX, "the sender bounds its frames");
-        out.reserve(len);
+        let mut header = [0; HEADER_LEN];
+        let mut out = &mut header[..];
         out.put_u32_le(u32::try_from(len - 4).unwrap_or(u32::MAX));
         out.put_u8(VERSION);
         out.put_u8(self.kind as u8);
@@ -145,7 +147,7 @@ impl Frame {
         out.put_u8(0);
         out.put_u64_le(self.group);
         out.put_u64_le(self.call);
-        self.body.iter().for_each(|piece| out.put_slice(piece));
+        header
     }
 
     /// Takes the next frame off the bytes; `None` at their end. The body is a slice of the input.
@@ -195,6 +197,26 @@ impl Frame {
     }
 }
 
+/// Length of the whole frames that bytes begin with, and what the first one needs if there is none whole (0: not known yet).
+///
+/// # Errors
+/// If the first one has an impossible length.
+pub(crate) fn whole(bytes: &[u8]) -> Result<(usize, usize), FrameError> {
+    let mut end = 0;
+    while let Some(declared) = bytes.get(end..).and_then(|rest| rest.first_chunk::<4>()) {
+        let len = usize::try_from(u32::from_le_bytes(*declared)).unwrap_or(usize::MAX).saturating_add(4);
+        if !(HEADER_LEN..=FRAME_MAX).contains(&len) {
+            // What comes before it is served; then it stands at the front.
+            return if end == 0 { Err(FrameError::Length { len }) } else { Ok((end, 0)) };
+        }
+        if bytes.len() - end < len {
+            return Ok((end, len));
+        }
+        end += len;
+    }
+    Ok((end, 0))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -206,10 +228,15 @@ mod tests {
         Frame { call: 7, ..Frame::new(Kind::Append, 5, body).with_flags(HEARTBEAT) }
     }
 
+    fn encoded(frame: &Frame) -> BytesMut {
+        let mut out = BytesMut::from(&frame.header()[..]);
+        frame.body.iter().for_each(|piece| out.put_slice(piece));
+        out
+    }
+
     #[test]
     fn frame_has_these_bytes() {
-        let mut out = BytesMut::new();
-        frame().encode_into(&mut out);
+        let out = encoded(&frame());
         let golden = b"\x17\0\0\0\x01\x04\x04\0\x05\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0abc";
         assert_eq!(&out[..], golden);
         let mut bytes = out.freeze();
@@ -223,8 +250,7 @@ mod tests {
     fn every_request_to_a_group_has_the_replica_before_its_body() {
         for kind in [Kind::Vote, Kind::Append, Kind::Transfer, Kind::Snapshot, Kind::Range] {
             assert!(kind.names_replica());
-            let mut out = BytesMut::new();
-            Frame::to_replica(kind, 5, 0x0102, vec![Bytes::from_static(b"ab")]).encode_into(&mut out);
+            let out = encoded(&Frame::to_replica(kind, 5, 0x0102, vec![Bytes::from_static(b"ab")]));
             let golden = [
                 &b"\x1e\0\0\0\x01"[..],
                 &[kind as u8],
@@ -238,8 +264,7 @@ mod tests {
 
     #[test]
     fn lying_frames_are_refused_by_name() {
-        let mut out = BytesMut::new();
-        frame().encode_into(&mut out);
+        let out = encoded(&frame());
         let with = |at: usize, byte: u8| {
             let mut bad = out.clone();
             bad[at] = byte;
@@ -254,6 +279,18 @@ mod tests {
         assert_eq!(with(7, 1), FrameError::Flags);
     }
 
+    #[test]
+    fn an_impossible_length_is_refused_once_the_frames_before_it_are_served() {
+        let mut out = encoded(&frame());
+        let len = out.len();
+        out.put_u32_le(3);
+        assert_eq!(whole(&out), Ok((len, 0)));
+        assert_eq!(whole(&out[len..]), Err(FrameError::Length { len: 7 }));
+        out.truncate(len);
+        out.put_u32_le(u32::MAX);
+        assert!(matches!(whole(&out[len..]), Err(FrameError::Length { .. })));
+    }
+
     proptest! {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
@@ -264,9 +301,15 @@ mod tests {
         #[test]
         fn frames_survive_the_wire(group: u64, call: u64, body in proptest::collection::vec(any::<u8>(), 0..50)) {
             let sent = Frame { call, ..Frame::new(Kind::Call, group, vec![Bytes::from(body)]) };
-            let mut out = BytesMut::new();
-            sent.encode_into(&mut out);
-            sent.encode_into(&mut out);
+            let mut out = encoded(&sent);
+            out.unsplit(encoded(&sent));
+            let all = out.len();
+            for cut in 0..all {
+                let (end, wanted) = whole(&out[..cut]).unwrap();
+                prop_assert_eq!(end, if cut < all / 2 { 0 } else { all / 2 });
+                prop_assert_eq!(wanted, if cut - end < 4 { 0 } else { all / 2 });
+            }
+            prop_assert_eq!(whole(&out), Ok((all, 0)));
             let mut bytes = out.freeze();
             prop_assert_eq!(Frame::decode(&mut bytes), Ok(Some(sent.clone())));
             prop_assert_eq!(Frame::decode(&mut bytes), Ok(Some(sent)));

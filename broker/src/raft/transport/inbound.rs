@@ -104,7 +104,7 @@ impl Session {
             let mut bytes = match incoming.next().await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return StreamEnd::Closed,
-                Err(status) => return StreamEnd::Carrier(status.message().to_owned()),
+                Err(error) => return StreamEnd::Carrier(error.to_string()),
             };
             if !self.board.liveness.heard(self.from.broker_id, self.session) {
                 return StreamEnd::Stale;

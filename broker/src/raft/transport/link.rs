@@ -290,7 +290,7 @@ impl Link {
             let mut bytes = match incoming.next().await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return LinkEnd::Closed,
-                Err(status) => return LinkEnd::Carrier(status.message().to_owned()),
+                Err(error) => return LinkEnd::Carrier(error.to_string()),
             };
             if !board.liveness.heard(broker, session) {
                 return LinkEnd::Dead;

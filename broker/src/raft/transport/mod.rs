@@ -2,6 +2,7 @@
 
 pub(crate) mod carrier;
 pub(crate) mod channel;
+mod chunk;
 pub(crate) mod frame;
 pub(crate) mod inbound;
 pub(crate) mod link;
