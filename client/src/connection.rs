@@ -244,8 +244,13 @@ fn endpoint(config: &ClientConfig, address: &str) -> Result<Endpoint, String> {
         // Windows of a few fetch answers: a smaller one stalls a consumer once per round trip.
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
+        // An answer in a few frames: with the default of 16 KiB each costs two reads of the socket.
+        .max_frame_size(FRAME_BYTES)
         .tcp_nodelay(true))
 }
+
+/// Largest frame that a broker may send.
+const FRAME_BYTES: u32 = 1 << 20;
 
 /// The innermost error says what went wrong ("connection refused"); the outer ones only that something did.
 fn root_cause(error: &dyn std::error::Error) -> String {

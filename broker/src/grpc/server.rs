@@ -33,8 +33,10 @@ const STREAMS_MAX: u32 = 256;
 /// Bytes of headers of one call.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes a client may send ahead on one call and on one connection.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Bytes of one frame that a client may send. With the default of 16 KiB each costs two reads of the socket.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// A connection whose other end has vanished is found out in half a minute.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
@@ -153,6 +155,7 @@ impl Connection {
             .max_header_list_size(HEADER_BYTES_MAX)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX)
             .keep_alive_interval(KEEPALIVE_EVERY)
             .keep_alive_timeout(KEEPALIVE_PATIENCE)
             .serve_connection(TokioIo::new(Greeted::new(stream)), TowerToHyperService::new(self.service));
