@@ -44,6 +44,7 @@ mod retention;
 mod scan;
 mod segment;
 mod segment_cache;
+mod stamped;
 mod state;
 mod tail_cache;
 

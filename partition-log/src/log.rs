@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use disk::Disk;
 use disk::mutant::{self, Mutant};
 use wire::ids::{LeaderEpoch, Offset};
-use wire::record::{BatchHeader, RecordError, stamp};
+use wire::record::{BatchHeader, RecordError};
 
 use crate::flush::FlushPlan;
 use crate::leader_epochs::LeaderEpochs;
@@ -18,6 +18,7 @@ use crate::reader::LogReader;
 use crate::recovery::{self, OpenReport};
 use crate::retention;
 use crate::segment::{Place, Segment, Written};
+use crate::stamped::StampedBatch;
 use crate::state::{CutMark, SegmentInfo, StateSnapshot};
 use crate::tail_cache::TailCache;
 use crate::{LogConfig, LogError};
@@ -125,7 +126,7 @@ impl PartitionLog {
         recovery::open(disk, dir, config, restore, mark)
     }
 
-    /// Stamps a copy of `batch` with the next offset and `epoch`, and appends it.
+    /// Gives `batch` the next offset and `epoch`, and appends it. Its bytes are shared, not copied.
     ///
     /// `batch` is one whole batch that was validated at the edge. `time_ms` is the time of the entry that carries it.
     /// The bytes are readable at once; they are durable after a flush, and until then in the WAL.
@@ -143,16 +144,11 @@ impl PartitionLog {
         let base = self.next_offset().0;
         let next = base + u64::from(header.record_count.cast_unsigned());
         let new_epochs = self.epochs_with(epoch, Offset(base))?;
-        let mut stamped = BytesMut::from(batch.as_ref());
-        stamp(&mut stamped, Offset(base), epoch);
-        let stamped = stamped.freeze();
-
+        let stamped = StampedBatch { base, next, epoch, batch };
         let segment = self.segment_for(base, next, stamped.len() as u64, time_ms)?;
         let written = Written {
-            base,
-            next,
+            batch: &stamped,
             max_timestamp: header.max_timestamp,
-            bytes: &stamped,
             index_interval: self.config.index_interval_bytes,
         };
         self.shared.guard(segment.append(written))?;
@@ -160,7 +156,7 @@ impl PartitionLog {
         if let Some(epochs) = new_epochs {
             view.epochs = Arc::new(epochs);
         }
-        view.tail.push(base, next, stamped);
+        view.tail.push(stamped);
         view.next_offset = next;
         drop(view);
         Ok(Appended { base_offset: Offset(base), next_offset: Offset(next) })

@@ -12,6 +12,7 @@ use crate::leader_epochs::LeaderEpochs;
 use crate::log::{Shared, View};
 use crate::scan::{BatchScan, Scanned, Wait};
 use crate::segment::Segment;
+use crate::stamped::StampedBatch;
 use crate::state::SegmentInfo;
 
 /// Write-back of the active segment is started in pieces of at least this, so that a flush finds little left to write
@@ -128,8 +129,10 @@ impl LogReader {
         if full || read.at >= read.upto.min(view.next_offset) {
             return Ok(Step::Done);
         }
-        let Read { at, upto, room, out, .. } = read;
-        if view.tail.collect(*at, *upto, *room, out).is_some() {
+        if let Some(found) = view.tail.collect(read.at, read.upto, read.room, read.out.is_empty()) {
+            // Joined outside the lock.
+            drop(view);
+            read.out.extend(found.iter().map(StampedBatch::joined));
             return Ok(Step::Done);
         }
         let Some(segment) = segment_of(&view, read.at) else {

@@ -11,6 +11,7 @@ use crate::index::{OFFSET_ENTRY, SegmentIndex, TIME_ENTRY};
 use crate::paths::segment_file;
 use crate::scan::{BatchScan, Scanned, Wait};
 use crate::segment_cache::{OpenSegment, SegmentCache};
+use crate::stamped::StampedBatch;
 use crate::state::SegmentInfo;
 use crate::{LogError, footer};
 
@@ -64,10 +65,8 @@ enum Kind {
 /// A batch to be noted after it was written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written<'a> {
-    pub(crate) base: u64,
-    pub(crate) next: u64,
+    pub(crate) batch: &'a StampedBatch,
     pub(crate) max_timestamp: i64,
-    pub(crate) bytes: &'a [u8],
     pub(crate) index_interval: u32,
 }
 
@@ -156,23 +155,25 @@ impl Segment {
     }
 
     /// Writes a batch at the end. Only the log's single writer calls this.
-    pub(crate) fn append(&self, batch: Written<'_>) -> Result<(), LogError> {
+    pub(crate) fn append(&self, written: Written<'_>) -> Result<(), LogError> {
+        let Written { batch, max_timestamp, index_interval } = written;
+        let (header, rest) = batch.parts();
         let (file, len) = match &*self.lock() {
             Body { kind: Kind::Growing { file, .. }, len, .. } => (file.clone(), *len),
             Body { kind: Kind::Sealed(_), .. } => return Err(LogError::Failed),
         };
         // Outside the lock: readers go on while the page cache takes the bytes.
-        file.write_at(batch.bytes, len)?;
+        file.write_vectored_at(&[&header, rest], len)?;
         let mut body = self.lock();
         let (relative, position) = (u32::try_from(batch.base - self.base), u32::try_from(len));
         if let (Kind::Growing { index, .. }, Ok(relative), Ok(position)) =
             (&mut body.kind, relative, position)
         {
-            index.note(relative, position, batch.max_timestamp, batch.index_interval);
+            index.note(relative, position, max_timestamp, index_interval);
         }
         body.next = batch.next;
-        body.len += batch.bytes.len() as u64;
-        body.crc = crc32c::crc32c_append(body.crc, batch.bytes);
+        body.len += batch.len() as u64;
+        body.crc = crc32c::crc32c_append(crc32c::crc32c_append(body.crc, &header), rest);
         Ok(())
     }
 

@@ -2,19 +2,12 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-#[derive(Debug)]
-struct Cached {
-    base: u64,
-    next: u64,
-    batch: Bytes,
-}
+use crate::stamped::StampedBatch;
 
 /// A run of batches without gaps that ends at the log end, bounded in bytes.
 #[derive(Debug)]
 pub(crate) struct TailCache {
-    batches: VecDeque<Cached>,
+    batches: VecDeque<StampedBatch>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -24,12 +17,12 @@ impl TailCache {
         Self { batches: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    pub(crate) fn push(&mut self, base: u64, next: u64, batch: Bytes) {
+    pub(crate) fn push(&mut self, batch: StampedBatch) {
         if self.bytes_max == 0 {
             return;
         }
         self.bytes += batch.len();
-        self.batches.push_back(Cached { base, next, batch });
+        self.batches.push_back(batch);
         self.shrink();
     }
 
@@ -45,23 +38,28 @@ impl TailCache {
         }
     }
 
-    /// Adds batches from the one that holds `from`, as long as they end at or below `upto` and fit in `room` bytes; the
-    /// first fits always if `out` is empty. `None` if `from` is not cached, else the offset after the last one added.
-    pub(crate) fn collect(&self, from: u64, upto: u64, room: usize, out: &mut Vec<Bytes>) -> Option<u64> {
+    /// Batches from the one that holds `from`, as long as they end at or below `upto` and fit in `room` bytes; with `first`
+    /// one is given even if it does not fit. `None` if `from` is not cached.
+    pub(crate) fn collect(
+        &self,
+        from: u64,
+        upto: u64,
+        room: usize,
+        first: bool,
+    ) -> Option<Vec<StampedBatch>> {
         if self.batches.front().is_none_or(|first| first.base > from) {
             return None;
         }
         let start = self.batches.partition_point(|cached| cached.next <= from);
-        let (mut at, mut used) = (from, 0);
+        let (mut out, mut used) = (Vec::new(), 0);
         for cached in self.batches.range(start..) {
-            used += cached.batch.len();
-            if cached.next > upto || (used > room && !out.is_empty()) {
+            used += cached.len();
+            if cached.next > upto || (used > room && !(first && out.is_empty())) {
                 break;
             }
-            out.push(cached.batch.clone());
-            at = cached.next;
+            out.push(cached.clone());
         }
-        Some(at)
+        Some(out)
     }
 
     fn shrink(&mut self) {
@@ -72,13 +70,16 @@ impl TailCache {
 
     fn drop_first(&mut self) {
         if let Some(first) = self.batches.pop_front() {
-            self.bytes -= first.batch.len();
+            self.bytes -= first.len();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use wire::ids::LeaderEpoch;
+
     use super::*;
 
     /// Batches of two records and ten bytes each, from offset 10 on; room for three.
@@ -86,35 +87,37 @@ mod tests {
         let mut cache = TailCache::new(35);
         for n in 0..5_u8 {
             let base = 10 + 2 * u64::from(n);
-            cache.push(base, base + 2, Bytes::from(vec![n; 10]));
+            let batch = Bytes::from(vec![n; 10]);
+            cache.push(StampedBatch { base, next: base + 2, epoch: LeaderEpoch(1), batch });
         }
         cache
     }
 
-    fn collect(from: u64, upto: u64, room: usize) -> Option<(u64, Vec<u8>)> {
-        let mut out = Vec::new();
-        let at = example().collect(from, upto, room, &mut out)?;
-        Some((at, out.iter().map(|batch| batch[0]).collect()))
+    fn collect(from: u64, upto: u64, room: usize) -> Option<Vec<u8>> {
+        let found = example().collect(from, upto, room, true)?;
+        Some(found.iter().map(|cached| cached.batch[0]).collect())
     }
 
     #[test]
     fn only_the_newest_bytes_stay() {
         assert_eq!(collect(13, 20, 99), None);
-        assert_eq!(collect(14, 20, 99), Some((20, vec![2, 3, 4])));
+        assert_eq!(collect(14, 20, 99), Some(vec![2, 3, 4]));
     }
 
     #[test]
     fn reading_begins_within_a_batch_and_ends_before_the_bound() {
-        assert_eq!(collect(17, 20, 99), Some((20, vec![3, 4])));
-        assert_eq!(collect(14, 19, 99), Some((18, vec![2, 3])));
-        assert_eq!(collect(14, 15, 99), Some((14, vec![])));
-        assert_eq!(collect(20, 20, 99), Some((20, vec![])));
+        assert_eq!(collect(17, 20, 99), Some(vec![3, 4]));
+        assert_eq!(collect(14, 19, 99), Some(vec![2, 3]));
+        assert_eq!(collect(14, 15, 99), Some(vec![]));
+        assert_eq!(collect(20, 20, 99), Some(vec![]));
     }
 
     #[test]
     fn the_first_batch_is_given_even_if_it_is_too_large() {
-        assert_eq!(collect(14, 20, 1), Some((16, vec![2])));
-        assert_eq!(collect(14, 20, 20), Some((18, vec![2, 3])));
+        assert_eq!(collect(14, 20, 1), Some(vec![2]));
+        assert_eq!(collect(14, 20, 20), Some(vec![2, 3]));
+        let behind_others = example().collect(14, 20, 1, false);
+        assert!(behind_others.is_some_and(|found| found.is_empty()));
     }
 
     #[test]
