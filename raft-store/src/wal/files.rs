@@ -1,12 +1,12 @@
 //! The files of the WAL: which are in use, which wait to be used, and how they are read back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use disk::{Disk, DiskError, DiskFile, OpenOptions};
 
-use super::WalConfig;
+use super::{DirectMode, WalConfig};
 use crate::layout;
 use crate::observe::{Observer, WalEvent};
 
@@ -46,6 +46,8 @@ pub(crate) struct WalFiles {
     root: PathBuf,
     file_bytes: u64,
     pool_max: usize,
+    /// Files are zeroed past the page cache where the filesystem lets them.
+    direct: bool,
     observer: Observer,
     table: Mutex<Table>,
 }
@@ -57,6 +59,22 @@ pub(crate) enum Taken {
     Ready(u64),
     /// None waited: it does not exist yet.
     Hurried(u64),
+}
+
+/// Opens a file to be written, by direct I/O if that is wanted and the filesystem lets it; says whether it does.
+pub(crate) fn open_file(
+    disk: &dyn Disk,
+    path: &Path,
+    direct: bool,
+) -> Result<(Arc<dyn DiskFile>, bool), DiskError> {
+    let options = OpenOptions { create: true, write: true, direct, ..OpenOptions::default() };
+    match disk.open(path, options) {
+        Err(DiskError::DirectRefused { .. }) => {
+            tracing::info!("the filesystem refuses direct I/O, the WAL goes through the page cache");
+            Ok((disk.open(path, OpenOptions { direct: false, ..options })?, false))
+        }
+        opened => Ok((opened?, direct)),
+    }
 }
 
 /// Numbers for metrics and the budget.
@@ -74,6 +92,7 @@ impl WalFiles {
             root,
             file_bytes: config.file_bytes,
             pool_max: config.pool_files.max(READY_MIN),
+            direct: config.direct == DirectMode::Auto,
             observer: config.observer.clone(),
             table: Mutex::default(),
         }
@@ -159,9 +178,8 @@ impl WalFiles {
         made
     }
 
-    fn zeroed_file(&self, path: &std::path::Path) -> Result<(), DiskError> {
-        let file =
-            self.disk.open(path, OpenOptions { create: true, write: true, ..OpenOptions::default() })?;
+    fn zeroed_file(&self, path: &Path) -> Result<(), DiskError> {
+        let (file, _) = open_file(self.disk.as_ref(), path, self.direct)?;
         file.zero(0, self.file_bytes)?;
         file.sync_data()
     }

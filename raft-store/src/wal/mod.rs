@@ -83,7 +83,7 @@ pub struct WalConfig {
     pub fsync: bool,
     /// Direct or buffered. Default automatic.
     pub direct: DirectMode,
-    /// Bytes of entries kept in memory for replication and apply. Default 256 MiB.
+    /// Bytes of entries kept in memory for replication and apply. Default 64 MiB.
     pub tail_cache_bytes: u64,
     /// A group whose oldest entry lies this many files back is written again at the front. Default 8.
     pub relocate_after_files: u64,
@@ -101,7 +101,7 @@ impl Default for WalConfig {
             write_max: 4 << 20,
             fsync: true,
             direct: DirectMode::Auto,
-            tail_cache_bytes: 256 << 20,
+            tail_cache_bytes: 64 << 20,
             relocate_after_files: 8,
             observer: Observer::default(),
         }

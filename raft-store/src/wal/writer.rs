@@ -5,16 +5,15 @@
 //! timer. A thread drives it in production ([`drive_in_thread`]), a task in simulation ([`drive_in_task`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use disk::mutant::{self, Mutant};
-use disk::{AlignedBuf, DiskError, DiskFile, OpenOptions};
+use disk::{AlignedBuf, DiskError, DiskFile};
 use tokio::time::Instant;
 
-use super::files::{Taken, UsedFile};
+use super::files::{Taken, UsedFile, open_file};
 use super::frame::{self, BLOCK, FRAME_HEADER, FileHeader, FrameHeader, FrameKind, GroupStart};
 use super::group::{Group, Place};
 use super::queue::{Done, Op, Request, Waited};
@@ -590,7 +589,7 @@ fn begin_file(
     let taken = shared.files.take_ready();
     let (Taken::Ready(number) | Taken::Hurried(number)) = taken;
     let path = layout::recycle_file(&shared.root, number);
-    let (file, direct) = open_file(shared, &path, direct)?;
+    let (file, direct) = open_file(shared.disk.as_ref(), &path, direct)?;
     if matches!(taken, Taken::Hurried(_)) {
         file.zero(0, HURRIED_ZEROS.min(shared.config.file_bytes))?;
     }
@@ -607,17 +606,6 @@ fn begin_file(
     shared.files.add_used(seq, UsedFile::new(first_lsn, position));
     shared.budget.wrote(position);
     Ok((Active { seq, file, salt, position, length: shared.config.file_bytes }, direct))
-}
-
-fn open_file(shared: &Shared, path: &Path, direct: bool) -> Result<(Arc<dyn DiskFile>, bool), DiskError> {
-    let options = OpenOptions { create: true, write: true, direct, ..OpenOptions::default() };
-    match shared.disk.open(path, options) {
-        Err(DiskError::DirectRefused { .. }) => {
-            tracing::info!("the filesystem refuses direct I/O, the WAL goes through the page cache");
-            Ok((shared.disk.open(path, OpenOptions { direct: false, ..options })?, false))
-        }
-        opened => Ok((opened?, direct)),
-    }
 }
 
 /// Drives the writer until the WAL is closed or fails, in a thread of its own.
