@@ -57,9 +57,9 @@ sim *ARGS:
 mutants *ARGS="--mutants all --secs 15":
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/mutants" cargo run --release --locked -p cluster-test --features mutants --bin sim -- {{ARGS}}
 
-# The WAL's figures against bare fdatasync, in one run.
+# Inner parts: the WAL against bare fdatasync, the partition log, the batch codec, the metadata's state machine.
 bench:
-    cargo bench --locked -p raft-store
+    cargo bench --locked -p raft-store -p partition-log -p wire -p broker --bench append --bench wal --bench log --bench codec --bench metadata
 
 # Altair beside this machine's limits and its peers, in one table: `just perf`, `just perf --only produce-1k --runs 5`.
 perf *ARGS="--suite core":

@@ -35,7 +35,8 @@ impl Returns {
     }
 
     fn in_a_row(&self, group: RaftGroupId, now: Instant) -> u32 {
-        let recent = self.0.get(&group).filter(|(at, _)| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
+        let recent =
+            self.0.get(&group).filter(|(at, _)| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
         recent.map_or(0, |(_, times)| *times)
     }
 }

@@ -135,8 +135,10 @@ async fn a_damaged_leader_that_cannot_be_given_up_yet_lets_a_sound_one_lead() {
     })
     .await;
     for broker in &brokers {
-        until("it has all", || broker.replica().is_some_and(|replica| replica.high_watermark() == Offset(20)))
-            .await;
+        until("it has all", || {
+            broker.replica().is_some_and(|replica| replica.high_watermark() == Offset(20))
+        })
+        .await;
         assert_eq!(values(&read_all(&broker.replica().unwrap()).await), expected(0..20));
     }
     for broker in brokers {

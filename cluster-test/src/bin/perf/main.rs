@@ -10,6 +10,7 @@ mod failover;
 mod free;
 mod nats;
 mod nats_load;
+mod plot;
 mod raw;
 mod scale;
 mod slow_links;
@@ -39,7 +40,8 @@ const EXIT_USAGE: u8 = 2;
     after_help = "Examples:\n  \
     perf --suite core\n  \
     perf --suite core --only produce-1k,consume-1k --runs 5\n  \
-    perf --suite core --output json > perf.json"
+    perf --suite core --output json > perf.json\n  \
+    perf --suite scale --plot docs/scale.svg"
 )]
 struct Args {
     /// What is measured
@@ -60,6 +62,9 @@ struct Args {
     /// A table for people or one JSON document
     #[arg(long, value_parser = ["table", "json"], default_value = "table")]
     output: String,
+    /// Draws the curve of the suite `scale` into this SVG file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<std::path::PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +80,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool> {
+    anyhow::ensure!(
+        args.plot.is_none() || args.suite == Suite::Scale,
+        "--plot draws the curve of another suite: add --suite scale"
+    );
     let plan = Plan { runs: args.runs, span: Duration::from_secs(args.secs) };
     let contests = contest::chosen(args.suite.contests(plan), &args.only)?;
     if args.list {
@@ -88,5 +97,8 @@ fn run(args: &Args) -> Result<bool> {
     }
     let told = if args.output == "json" { table::json(&results)? } else { table::markdown(&results) };
     table::print(&told);
+    if let Some(path) = &args.plot {
+        plot::draw(&results, scale::ALTAIR, path)?;
+    }
     Ok(results.iter().all(contest::Outcome::holds))
 }

@@ -1,4 +1,5 @@
-//! The suite `scale`: what partitions cost on three brokers, from none to a thousand of them with three replicas each.
+//! The suite `scale`: what partitions cost on three brokers, from none to a thousand of them with three replicas each, and
+//! ten thousand idle ones on a single broker.
 
 use std::time::Duration;
 
@@ -10,36 +11,55 @@ use tokio::time::Instant;
 use super::altair::bench_at;
 use super::contest::{Bound, Contest, Figures, Plan, Row, Side};
 
-const ALTAIR: &str = "Altair";
+pub(super) const ALTAIR: &str = "Altair";
 const MIB: f64 = 1024.0 * 1024.0;
 const TOPIC: &str = "scale";
 /// Start-up and creation have their aftermath; what is measured is the rest.
 const SETTLE: Duration = Duration::from_secs(5);
 const HTTP: Duration = Duration::from_secs(5);
 
-/// One contest for each number of partitions.
-pub(super) fn contests(plan: Plan) -> Vec<Contest> {
-    let points = [
-        ("partitions-0", "three brokers without a topic", 0),
-        ("partitions-10", "10 partitions, RF 3", 10),
-        ("partitions-100", "100 partitions, RF 3", 100),
-        ("partitions-1000", "1,000 partitions, RF 3", 1_000),
-    ];
-    points.map(|(name, what, partitions)| contest(name, what, partitions, plan)).into()
+/// A number of partitions and who carries them.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    name: &'static str,
+    what: &'static str,
+    brokers: u32,
+    partitions: u32,
 }
 
-fn contest(name: &'static str, what: &'static str, partitions: u32, plan: Plan) -> Contest {
+const POINTS: [Point; 6] = [
+    Point { name: "partitions-0", what: "three brokers without a topic", brokers: 3, partitions: 0 },
+    Point { name: "partitions-10", what: "10 partitions, RF 3", brokers: 3, partitions: 10 },
+    Point { name: "partitions-100", what: "100 partitions, RF 3", brokers: 3, partitions: 100 },
+    Point { name: "partitions-300", what: "300 partitions, RF 3", brokers: 3, partitions: 300 },
+    Point { name: "partitions-1000", what: "1,000 partitions, RF 3", brokers: 3, partitions: 1_000 },
+    Point {
+        name: "one-broker-10000",
+        what: "10,000 idle partitions on one broker",
+        brokers: 1,
+        partitions: 10_000,
+    },
+];
+
+/// One contest for each number of partitions.
+pub(super) fn contests(plan: Plan) -> Vec<Contest> {
+    POINTS.map(|point| contest(point, plan)).into()
+}
+
+fn contest(point: Point, plan: Plan) -> Contest {
     let judged = |most: f64, applies: bool| applies.then_some(Bound::AtMost(most));
     let row = |figure, what, unit, asked| Row { asked, ..Row::plain(ALTAIR, figure, what, unit) };
-    let (none, thousand) = (partitions == 0, partitions == 1_000);
+    let (none, thousand) = (point.partitions == 0, point.partitions == 1_000);
     let rss = if none { judged(30.0, true) } else { judged(300.0, thousand) };
     let mut rows = vec![
         row("idle_rss", "idle: memory of the largest broker", "MiB", rss),
         row("idle_cpu", "idle: processor of the busiest broker", "% of a core", judged(5.0, thousand)),
     ];
     if !none {
+        rows.push(row("created", "created after", "s", judged(15.0, thousand)));
+    }
+    if point.is_written() {
         rows.extend([
-            row("created", "created after", "s", judged(15.0, thousand)),
             row(
                 "trickle_cpu",
                 "a record a second in each: all brokers",
@@ -47,30 +67,37 @@ fn contest(name: &'static str, what: &'static str, partitions: u32, plan: Plan) 
                 judged(50.0, thousand),
             ),
             row("trickle_p99", "… p99 of an ack", "ms", judged(50.0, thousand)),
+            row("trickle_rss", "… memory of the largest broker", "MiB", None),
             row("busy", "as fast as it goes", "records/s", None),
             row("amortised", "… appends for each fsync", "", thousand.then_some(Bound::AtLeast(20.0))),
             row("busy_rss", "… memory of the largest broker", "MiB", None),
         ]);
     }
-    let side =
-        Side::new(ALTAIR, "fsync on a majority before the ack", move || measure(partitions, plan.span));
-    Contest { name, what, sides: vec![side], rows, runs: Some(1) }
+    let side = Side::new(ALTAIR, "fsync on a majority before the ack", move || measure(point, plan.span));
+    Contest { name: point.name, what: point.what, sides: vec![side], rows, runs: Some(1) }
 }
 
-async fn measure(partitions: u32, span: Duration) -> Result<Figures> {
-    let cluster = TestCluster::start(3).await?;
+impl Point {
+    fn is_written(self) -> bool {
+        self.brokers == 3 && self.partitions > 0
+    }
+}
+
+async fn measure(point: Point, span: Duration) -> Result<Figures> {
+    let Point { brokers, partitions, .. } = point;
+    let cluster = TestCluster::start(brokers).await?;
     let mut figures = Figures::new();
     if partitions > 0 {
         let client = cluster.client().await?;
         let begun = Instant::now();
-        cluster.topic(&client, TOPIC, partitions, 3).await?;
+        cluster.topic(&client, TOPIC, partitions, brokers).await?;
         figures.insert("created", begun.elapsed().as_secs_f64());
     }
     tokio::time::sleep(SETTLE).await;
     let (cpu, used) = over(&cluster, span).await?;
     figures.insert("idle_cpu", cpu.cpu_seconds_max / span.as_secs_f64() * 100.0);
     figures.insert("idle_rss", used.rss_bytes_max / MIB);
-    if partitions > 0 {
+    if point.is_written() {
         trickle(&cluster, partitions, span, &mut figures).await?;
         busy(&cluster, span, &mut figures).await?;
     }
@@ -104,6 +131,7 @@ async fn trickle(
     let (before, begun) = (cluster.usage()?, Instant::now());
     let told = bench_at(&cluster.brokers.bootstrap(), &args, Some(span.as_secs())).await?;
     let used = since(before, cluster.usage()?);
+    figures.insert("trickle_rss", used.rss_bytes_max / MIB);
     figures.insert("trickle_cpu", used.cpu_seconds / begun.elapsed().as_secs_f64() * 100.0);
     figures.insert("trickle_p99", *told.get("p99").context("p99")?);
     Ok(())

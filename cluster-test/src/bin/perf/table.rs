@@ -20,8 +20,8 @@ pub(super) fn say(text: &str) {
 /// The table, as it stands in the documentation.
 pub(super) fn markdown(outcomes: &[Outcome]) -> String {
     let mut lines = vec![
-        "| what | measured | against | ratio | asked for | |".to_owned(),
-        "|---|---|---|---|---|---|".to_owned(),
+        "| contest | what | measured | against | ratio | asked for | |".to_owned(),
+        "|---|---|---|---|---|---|---|".to_owned(),
     ];
     for outcome in outcomes {
         lines.extend(outcome.rows.iter().map(|row| line(outcome, row)));
@@ -47,7 +47,8 @@ fn line(outcome: &Outcome, row: &Row) -> String {
         _ => "missed",
     };
     format!(
-        "| {} | {} | {against} | {ratio} | {} | {verdict} |",
+        "| {} | {} | {} | {against} | {ratio} | {} | {verdict} |",
+        outcome.contest,
         row.what,
         side(row.of),
         row.asked.map_or_else(|| "–".to_owned(), asked)
