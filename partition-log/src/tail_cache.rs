@@ -2,7 +2,13 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use crate::stamped::StampedBatch;
+
+/// Shorter batches are copied: a slice keeps the whole buffer alive that it was read into from a peer, four times as long as
+/// this, and a quiet partition keeps its batches for days.
+const COPIED_BELOW: usize = 16 << 10;
 
 /// A run of batches without gaps that ends at the log end, bounded in bytes.
 #[derive(Debug)]
@@ -21,8 +27,12 @@ impl TailCache {
         if self.bytes_max == 0 {
             return;
         }
-        self.bytes += batch.len();
-        self.batches.push_back(batch);
+        let bytes = match batch.len() < COPIED_BELOW {
+            true => Bytes::copy_from_slice(&batch.batch),
+            false => batch.batch,
+        };
+        self.bytes += bytes.len();
+        self.batches.push_back(StampedBatch { batch: bytes, ..batch });
         self.shrink();
     }
 
@@ -77,7 +87,6 @@ impl TailCache {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use wire::ids::LeaderEpoch;
 
     use super::*;
@@ -118,6 +127,18 @@ mod tests {
         assert_eq!(collect(14, 20, 20), Some(vec![2, 3]));
         let behind_others = example().collect(14, 20, 1, false);
         assert!(behind_others.is_some_and(|found| found.is_empty()));
+    }
+
+    #[test]
+    fn short_batches_do_not_keep_the_buffer_that_they_came_in() {
+        let buffer = Bytes::from(vec![7; 64 << 10]);
+        let mut cache = TailCache::new(1 << 20);
+        for (base, len) in [(0, COPIED_BELOW - 1), (1, COPIED_BELOW)] {
+            let (next, epoch) = (base + 1, LeaderEpoch(1));
+            cache.push(StampedBatch { base, next, epoch, batch: buffer.slice(..len) });
+        }
+        let shared: Vec<bool> = cache.batches.iter().map(|b| b.batch.as_ptr() == buffer.as_ptr()).collect();
+        assert_eq!(shared, [false, true]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ const GREETING_LEN: usize = 16;
 const GREETING_MAX: usize = 64 << 10;
 const GREETING_DEADLINE: Duration = Duration::from_secs(2);
 /// Room for a read. Frames are slices of it, so that it lives as long as any of them.
-const READ_AHEAD: usize = 256 << 10;
+const READ_AHEAD: usize = 64 << 10;
 /// Less room is not worth a system call.
 const READ_AT_LEAST: usize = 16 << 10;
 
