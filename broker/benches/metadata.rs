@@ -1,6 +1,5 @@
 //! What one command costs the metadata state machine: `cargo bench -p broker`. Everything that the cluster knows goes through
 //! it, one command at a time.
-#![expect(missing_docs, reason = "the macros of criterion make items without docs")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run should say where")]
 
 use std::collections::BTreeSet;

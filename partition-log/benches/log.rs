@@ -1,7 +1,7 @@
 //! What applying and fetching cost in the log itself, without Raft and network: `cargo bench -p partition-log`. Batches of
 //! 64 KiB, in a fresh directory under `ALTAIR_BENCH_DIR` or the system's temporary directory.
-#![expect(missing_docs, reason = "the macros of criterion make items without docs")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run should say where")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures real time, and no simulation drives it")]
 
 use std::path::Path;
 use std::sync::Arc;

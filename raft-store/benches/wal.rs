@@ -1,7 +1,6 @@
 //! One append of the write-ahead log, from the call until it is durable: `cargo bench -p raft-store --bench wal`. The
 //! directory is a fresh one under `ALTAIR_BENCH_DIR`, or under the system's temporary directory. `append.rs` has the ratios
 //! to the bare disk.
-#![expect(missing_docs, reason = "the macros of criterion make items without docs")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run should say where")]
 
 #[path = "../tests/common/mod.rs"]

@@ -1,6 +1,5 @@
 //! Encoding, checking and decoding of record batches: `cargo bench -p wire`. A batch has 64 records of 1 KiB, half of each
 //! record noise and half text, so that compression has something to do.
-#![expect(missing_docs, reason = "the macros of criterion make items without docs")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run should say where")]
 
 use std::hint::black_box;

@@ -237,7 +237,6 @@ mod protobuf {
             let _ = pb::FetchResponse::decode(bytes.as_slice());
             let _ = pb::CreateTopicRequest::decode(bytes.as_slice());
             let _ = pb::GetMetadataResponse::decode(bytes.as_slice());
-            let _ = wire::internal::Frames::decode(bytes.as_slice());
             if let Ok(detail) = pb::ErrorDetail::decode(bytes.as_slice()) {
                 let _ = wire::api_error::ApiError::from(detail).to_string();
             }

@@ -62,7 +62,7 @@ async fn look(shared: &Arc<Shared>, image: &MetadataImage, replica: &Replica, re
     if let Some(adding) = partition.adding {
         replace(shared, image, replica, (partition, adding), &status).await;
     } else if drop_strays(replica, image, partition, &status).await {
-    } else if let Some(to) = heir(shared, image, partition, &status, replica, returns) {
+    } else if let Some(to) = heir(shared, (image, partition), &status, replica, returns) {
         transfer(shared, replica, to).await;
         returns.note(replica.group(), Instant::now());
         tokio::time::sleep(TRANSFER_PAUSE).await;
@@ -191,8 +191,7 @@ fn ids<'a>(members: impl Iterator<Item = &'a Member>) -> BTreeSet<u64> {
 /// Who should lead instead of this replica; `None` if all is well.
 fn heir(
     shared: &Shared,
-    image: &MetadataImage,
-    partition: &Partition,
+    (image, partition): (&MetadataImage, &Partition),
     status: &GroupStatus,
     replica: &Replica,
     returns: &Returns,
