@@ -226,6 +226,15 @@ impl LogReader {
         held.is_some_and(|held| (held.next, held.len, held.crc) == (info.next, info.len, info.crc))
     }
 
+    /// True if [`LogReader::start_writeback`] would do anything; memory answers.
+    #[must_use]
+    pub fn wants_writeback(&self) -> bool {
+        let view = self.shared.view();
+        view.segments
+            .last_key_value()
+            .is_some_and(|(_, segment)| segment.wants_writeback(WRITEBACK_BYTES_MIN))
+    }
+
     /// Starts write-back of the active segment, without waiting, if enough was appended since the last time. Call it
     /// every few tens of milliseconds while the log is appended to.
     ///

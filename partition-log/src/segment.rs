@@ -221,6 +221,12 @@ impl Segment {
         Ok(())
     }
 
+    /// True if at least `least` bytes came since write-back was last started.
+    pub(crate) fn wants_writeback(&self, least: u64) -> bool {
+        let body = self.lock();
+        matches!(body.kind, Kind::Growing { written_back, .. } if body.len - written_back >= least)
+    }
+
     /// Starts write-back of what came since the last start, if that is at least `least` bytes.
     pub(crate) fn start_writeback(&self, least: u64) -> Result<(), DiskError> {
         let (file, from, len) = match &mut *self.lock() {

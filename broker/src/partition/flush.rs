@@ -88,10 +88,10 @@ fn is_above(wal: &Wal, percent: u64) -> bool {
 async fn start_write_back(shared: &Arc<Shared>) {
     for replica in shared.replicas() {
         let log = &replica.core().log;
-        if !log.lock().unflushed {
+        let reader = log.reader();
+        if !reader.wants_writeback() {
             continue;
         }
-        let reader = log.reader();
         if let Err(error) = shared.io().run(move || reader.start_writeback()).await {
             tracing::debug!(raft_group = %replica.group(), error = %error, "write-back was not started");
         }
