@@ -21,10 +21,11 @@ const BATCHES: u64 = 1 << 10;
 /// A log that has grown to this is begun anew.
 const GROWS_TO: u64 = 1 << 30;
 
+/// A little less than 64 KiB, so that four of them fit into a fetch.
 fn batch() -> Bytes {
     let mut builder = RecordBatchBuilder::new(Compression::None);
     for _ in 0..RECORDS {
-        builder.push(7, None, Some(&[7; 1000]), &[]);
+        builder.push(7, None, Some(&[7; 980]), &[]);
     }
     builder.build().unwrap()
 }
@@ -69,7 +70,8 @@ fn log(criterion: &mut Criterion) {
     for (name, tail_cache_bytes) in [("fetch from memory", 128 << 20), ("fetch from the page cache", 0)] {
         let dir = fresh_dir();
         let mut log = open(dir.path(), tail_cache_bytes);
-        (0..BATCHES).for_each(|_| append(&mut log, &batch));
+        // Each batch in memory of its own, as they come from producers.
+        (0..BATCHES).for_each(|_| append(&mut log, &Bytes::copy_from_slice(&batch)));
         let (reader, end) = (log.reader(), log.next_offset());
         let mut at = Offset(0);
         group.bench_function(name, |bench| {
