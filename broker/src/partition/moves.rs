@@ -64,7 +64,9 @@ async fn look(shared: &Arc<Shared>, image: &MetadataImage, replica: &Replica, re
     } else if drop_strays(replica, image, partition, &status).await {
     } else if let Some(to) = heir(shared, (image, partition), &status, replica, returns) {
         transfer(shared, replica, to).await;
-        returns.note(replica.group(), Instant::now());
+        if to == partition.preferred {
+            returns.note(replica.group(), Instant::now());
+        }
         tokio::time::sleep(TRANSFER_PAUSE).await;
     }
 }

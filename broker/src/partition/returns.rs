@@ -16,7 +16,7 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 /// A hand-over this long ago says nothing about the next.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
 
-/// Hand-overs of this broker: when the last one of a group was, and how many there were in a row.
+/// Hand-overs of this broker to preferred replicas: when the last one of a group was, and how many there were in a row.
 #[derive(Debug, Default)]
 pub(super) struct Returns(BTreeMap<RaftGroupId, (Instant, u32)>);
 
@@ -27,7 +27,7 @@ impl Returns {
         SETTLED_AFTER.saturating_mul(2_u32.saturating_pow(times)).min(WAIT_MAX)
     }
 
-    /// Leadership of a group was handed over.
+    /// Leadership of a group was handed to the preferred replica, or that was tried.
     pub(super) fn note(&mut self, group: RaftGroupId, now: Instant) {
         self.0.retain(|_, (at, _)| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
         let times = self.in_a_row(group, now);
